@@ -1,0 +1,120 @@
+"""Event-driven synapse: add up the kernel rows of the channels that spiked.
+
+A sparse binary input ``s`` is given as the ascending indices of its non-zero channels, padded with
+``N``. Then ``s @ W = sum_k W[index[k]]``, which touches only the rows that matter: at 1 % density
+about 8 of 784. Pure JAX, no callbacks; the plain twin is ``dense @ W``.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from fastsnn_jax._checks import check, fail
+from fastsnn_jax._typing import Array, Float, Int, Shaped
+
+DENSITY_LIMIT_CPU = 0.1  # events per row / channels; benchmarks/event_synapse.py finds the crossing
+_SLOTS = 8  # kernel rows gathered per pass over the accumulator; same benchmark
+
+
+def event_matmul(
+    index: Int[Array, "*rows K"], kernel: Shaped[Array, "N M"]
+) -> Shaped[Array, "*rows M"]:
+    """Product of a binary event list with a synaptic kernel.
+
+    Args:
+      index: channels that spiked, in [0, N), padded with N; any integer dtype.
+      kernel: floating or integer. Sums run in float32 (float64 for float64 kernels, int32 for
+        integer kernels).
+
+    Returns:
+      ``sum_k kernel[index[..., k]]``, in the kernel's dtype (int32 for integer kernels).
+
+    Raises:
+      ValueError: if ``kernel`` is not a matrix or ``index`` has no axis.
+      TypeError: if ``index`` is not integer.
+
+    >>> import jax.numpy as jnp
+    >>> event_matmul(jnp.array([[0, 2], [1, 3]]), jnp.array([[1.], [2.], [4.]]))
+    Array([[5.],
+           [2.]], dtype=float32)
+    """
+    index, kernel = jnp.asarray(index), jnp.asarray(kernel)
+    check(kernel.ndim == 2, "event_matmul", "kernel must be [N, M]", kernel.shape)
+    check(index.ndim >= 1, "event_matmul", "index must be [*rows, K]", index.shape)
+    if not jnp.issubdtype(index.dtype, jnp.integer):
+        raise TypeError(f"event_matmul: index must be integer, got {index.dtype}")
+    rows = index.shape[:-1]
+    # Slot first: each pass of the loop reads one contiguous row of `slots`.
+    slots = jnp.moveaxis(index, -1, 0).reshape(index.shape[-1], -1).astype(jnp.int32)
+    if jnp.issubdtype(kernel.dtype, jnp.integer):
+        return _gather_sum(slots, kernel).reshape(*rows, kernel.shape[1])
+    return _event_matmul(slots, kernel).reshape(*rows, kernel.shape[1])
+
+
+def preferred_synapse(platform: str, density: float) -> str:
+    """Returns "event" or "dense": which input synapse to use, decided on the host before tracing.
+
+    Args:
+      platform: ``jax.default_backend()``. Gathers of single rows pay on CPU only.
+      density: events in the fullest row as a fraction of the channels, measured on the data.
+    """
+    if not 0 <= density <= 1:
+        raise fail("preferred_synapse", "density must be in [0, 1]", density)
+    return "event" if platform == "cpu" and density <= DENSITY_LIMIT_CPU else "dense"
+
+
+@jax.custom_vjp
+def _event_matmul(slots: Int[Array, "K R"], kernel: Float[Array, "N M"]) -> Float[Array, "R M"]:
+    return _gather_sum(slots, kernel).astype(kernel.dtype)
+
+
+def _forward(slots, kernel):
+    # Of the kernel only shape and dtype are needed, so an empty slice of it is kept.
+    return _event_matmul(slots, kernel), (slots, kernel[:, :0])
+
+
+def _backward(residual, cotangent):
+    slots, kernel = residual
+    accumulator = jnp.zeros(
+        (kernel.shape[0], cotangent.shape[1]), _sum_dtype(cotangent.dtype)
+    )
+
+    def add_slot(k, total):
+        return total.at[slots[k]].add(cotangent.astype(total.dtype), mode="drop")
+
+    total = jax.lax.fori_loop(0, _used_slots(slots, kernel.shape[0]), add_slot, accumulator)
+    return None, total.astype(kernel.dtype)
+
+
+_event_matmul.defvjp(_forward, _backward)
+
+
+def _gather_sum(slots: Int[Array, "K R"], kernel: Shaped[Array, "N M"]) -> Shaped[Array, "R M"]:
+    num_channels, width = kernel.shape
+    dtype = _sum_dtype(kernel.dtype)
+    padded = jnp.concatenate([kernel, jnp.zeros((1, width), kernel.dtype)])
+    spare = -slots.shape[0] % _SLOTS
+    slots = jnp.pad(slots, ((0, spare), (0, 0)), constant_values=num_channels)
+    used = _used_slots(slots, num_channels)
+    take = partial(jnp.take, padded, axis=0, mode="clip")
+
+    def add_slots(i, total):
+        group = jax.lax.dynamic_slice_in_dim(slots, i * _SLOTS, _SLOTS)
+        for k in range(_SLOTS):
+            total = total + take(group[k]).astype(dtype)
+        return total
+
+    start = jnp.zeros((slots.shape[1], width), dtype)
+    return jax.lax.fori_loop(0, (used + _SLOTS - 1) // _SLOTS, add_slots, start)
+
+
+def _used_slots(slots: Int[Array, "K R"], num_channels: int) -> Int[Array, ""]:
+    """Slots filled in the fullest row: padding comes last, so the rest need no pass."""
+    return jnp.max(jnp.sum(slots < num_channels, axis=0), initial=0)
+
+
+def _sum_dtype(dtype):
+    if jnp.issubdtype(dtype, jnp.integer):
+        return jnp.int32
+    return jnp.promote_types(dtype, jnp.float32)
