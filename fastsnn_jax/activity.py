@@ -1,0 +1,97 @@
+"""Spike counts: what a network returns beside its logits, and what they say.
+
+``activity`` is a dict. Its keys are the paths of the synaptic kernels whose *input* was counted,
+plus "output"; its values are `SpikeCount`. Counts of consecutive windows of time add up leaf by
+leaf. Whoever drops them pays nothing: under jit their computation is removed.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fastsnn_jax._checks import check, check_count
+from fastsnn_jax._typing import Array, Bool, Float, Int
+from fastsnn_jax.kernels.time_sum import sum_over_time
+from fastsnn_jax.spikes import SpikeTensor
+
+
+class SpikeCount(NamedTuple):
+    """Spikes of one signal over all T.
+
+    Attributes:
+      events: float32 ``[B, *N]``, spikes of each neuron; exact below 2^24.
+      nonzero: int32 ``[B]``, non-zero entries over all T and N. For a binary train the total of
+        ``events``, and the cheaper way to it.
+      saturated: int32 ``[B]``, spikes that did not fit their representation and were dropped.
+    """
+
+    events: Float[Array, "B *N"]
+    nonzero: Int[Array, " B"]
+    saturated: Int[Array, " B"]
+
+
+Activity = Mapping[str, SpikeCount]
+
+
+def count_spikes(signal: Float[Array, "T B *N"] | SpikeTensor) -> SpikeCount:
+    """Counts a spike train, given dense ``[T, B, *N]`` or as a `SpikeTensor`.
+
+    >>> import jax.numpy as jnp
+    >>> count_spikes(jnp.array([[[1., 0.]], [[1., 1.]]])).events
+    Array([[2., 1.]], dtype=float32)
+    """
+    if isinstance(signal, SpikeTensor):
+        events = jax.lax.stop_gradient(signal.to_count().data).astype(jnp.float32)
+        return SpikeCount(events, signal.num_events(), signal.saturated)
+    batch = signal.shape[1]
+    # Summed over T first: then it shares the product that gives `events`.
+    fired = sum_over_time((jax.lax.stop_gradient(signal) != 0).astype(jnp.float32))
+    nonzero = jnp.sum(fired.reshape(batch, -1).astype(jnp.int32), axis=1)
+    return SpikeCount(sum_over_time(signal), nonzero, jnp.zeros(batch, jnp.int32))
+
+
+def firing_rates(count: SpikeCount, num_steps: int) -> Float[Array, " *N"]:
+    """Mean spikes per neuron and step over the batch, in [0, 1] for binary trains."""
+    check_count("firing_rates", "num_steps", num_steps)
+    return jnp.mean(count.events, axis=0) / num_steps
+
+
+def silent(count: SpikeCount) -> Bool[Array, " *N"]:
+    """Neurons that never fired in the whole batch."""
+    return jnp.all(count.events == 0, axis=0)
+
+
+def saturated(count: SpikeCount, num_steps: int, rate: float = 0.95) -> Bool[Array, " *N"]:
+    """Neurons whose mean rate over the batch is at least ``rate``: they carry no information."""
+    return firing_rates(count, num_steps) >= rate
+
+
+def fan_out(synapse: Callable[[Array], Array], shape: tuple[int, ...]) -> Float[Array, " *N"]:
+    """Non-zero synapses leaving each input neuron.
+
+    Args:
+      synapse: a linear map whose weights are all 0 or 1, ``[*N] -> [*M]``.
+      shape: ``*N``.
+
+    Returns:
+      Its VJP at ones, so stride, groups, dilation, padding and pruning are exact.
+
+    >>> import jax.numpy as jnp
+    >>> fan_out(lambda s: s @ jnp.array([[1., 1.], [0., 1.]]), (2,))
+    Array([2., 1.], dtype=float32)
+    """
+    zeros = jnp.zeros(shape, jnp.float32)
+    output, pullback = jax.vjp(synapse, zeros)
+    return pullback(jnp.ones_like(output))[0]
+
+
+def synaptic_events(count: SpikeCount, fan_outs: Float[Array, " *N"]) -> Float[Array, " B"]:
+    """Synaptic operations one signal causes in each sample: its spikes times their fan-out."""
+    check(
+        count.events.shape[1:] == fan_outs.shape, "synaptic_events",
+        f"fan_outs must have the neurons' shape {count.events.shape[1:]}", fan_outs.shape,
+    )
+    axes = tuple(range(1, count.events.ndim))
+    return jnp.sum(count.events * fan_outs, axis=axes)
