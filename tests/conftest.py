@@ -1,0 +1,36 @@
+"""Settings that must stand before jax is imported, and the data that tests share."""
+
+import importlib.metadata
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def _keep_compiled_programs() -> None:
+    """Keeps compiled programs between runs in the user's cache folder, where one can be written."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fastsnn_jax")
+    folder = root / f"jax-{importlib.metadata.version('jax')}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    if os.access(folder, os.W_OK):
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+_keep_compiled_programs()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of prepared datasets beside the checkout: ``tfds/`` and ``mnist_idx/``."""
+    folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the prepared datasets (shared/data beside the checkout) are absent")
+    return folder
