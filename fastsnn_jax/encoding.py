@@ -46,6 +46,13 @@ def poisson(
 
     Returns:
       Spikes in {0, 1}, in the dtype of ``probability``.
+
+    Raises:
+      ValueError: ``num_steps`` < 1, or values outside [0, 1] or NaN (seen outside jit only).
+      TypeError: ``probability`` is not floating.
+
+    >>> poisson(jax.random.key(0), jnp.array([[0.0, 1.0]]), num_steps=2).tolist()
+    [[[0.0, 1.0]], [[0.0, 1.0]]]
     """
     probability = _values("poisson", probability, num_steps)
     batch = probability.shape[0]
@@ -99,23 +106,6 @@ def latency(
     return (_steps(num_steps, start, x.ndim) == times).astype(x.dtype)
 
 
-def latency_events(
-    x: Float[ArrayLike, "B N"], num_steps: int, capacity: int, *, threshold: float = 0.2,
-    window: int | None = None, start: int | Array = 0,
-) -> SpikeTensor:
-    """`latency` as events, ``data`` int32 ``[T, B, K]``; see `poisson_events`."""
-    x = _rows("latency_events", x, num_steps, capacity)
-    batch, num_channels = x.shape
-    step = _steps(num_steps, start, 1)
-
-    def fires(channel, time):
-        del channel
-        return step == time
-
-    times = _spike_times(x, num_steps, threshold, window).T
-    return _event_tensor(fires, times, (num_steps, batch), num_channels, capacity)
-
-
 def delta(x: Float[ArrayLike, "T B *N"], *, threshold: float, signed: bool = True) -> Array:
     """Change detector on an input that already has time: +1 / -1 where it moved by ``threshold``.
 
@@ -126,7 +116,9 @@ def delta(x: Float[ArrayLike, "T B *N"], *, threshold: float, signed: bool = Tru
       signed: False drops the -1 of falling inputs.
     """
     check_number("delta", "threshold", threshold, above=0)
-    x = _values("delta", x, 1)
+    x = jnp.asarray(x)
+    check_floating("delta", "input", x)
+    check(x.ndim >= 2, "delta", "input must be [T, B, *N]", x.shape)
     change = jnp.diff(x, axis=0, prepend=x[:1])
     rising = (change >= threshold).astype(x.dtype)
     return rising - (change <= -threshold).astype(x.dtype) if signed else rising
@@ -148,6 +140,9 @@ def _values(where: str, x: ArrayLike, num_steps: int) -> Array:
     check_count(where, "num_steps", num_steps)
     check_floating(where, "input", x)
     check(x.ndim >= 1, where, "input must have a batch axis", x.shape)
+    if not isinstance(x, jax.core.Tracer) and x.size:
+        low, high = float(x.min()), float(x.max())
+        check(low >= 0 and high <= 1, where, "values must lie in [0, 1]", f"{low:g} to {high:g}")
     return x
 
 
