@@ -1,0 +1,113 @@
+"""The stored-membrane LIF loop against its plain twin."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import B, N, T, assert_trees_close, assert_trees_equal, currents, started
+
+from fastsnn_jax.kernels.lif_unroll import lif_unroll
+from fastsnn_jax.neurons import lif
+from fastsnn_jax.surrogate import arctan, fast_sigmoid
+from fastsnn_jax.unroll import unroll
+
+RESETS = [
+    ("subtract", False), ("subtract", True), ("zero", False), ("zero", True), ("none", False),
+]
+CONSTANTS = {
+    "fixed": {},
+    "moving_average": {"input_gain": "1-decay", "surrogate": arctan(ties="hold")},
+    "learned_decay": {"input_gain": 0.5, "learn": ("decay",)},
+    "learned_gain": {"input_gain": "1-decay", "learn": ("decay", "threshold")},
+    "learned_threshold": {"learn": ("threshold",), "surrogate": fast_sigmoid(3.0)},
+}
+
+
+def both(neuron, params, state, x):
+    """Returns values and all gradients of the fast loop and of the plain one."""
+    weights = jax.random.normal(jax.random.key(7), (T + 1, B, N))
+
+    def run(loop):
+        @jax.jit
+        def values_and_gradients(*arguments):
+            values, pull = jax.vjp(loop, *arguments)
+            final = type(state)(weights[T].astype(state.v.dtype))
+            return values, pull((final, weights[:T].astype(x.dtype)))
+
+        return values_and_gradients(params, state, x)
+
+    def fast(params, state, x):
+        return lif_unroll(neuron, params, state, x)
+
+    def plain(params, state, x):
+        return unroll(neuron.step, params, state, x)
+
+    return run(fast), run(plain)
+
+
+@pytest.mark.parametrize("options", CONSTANTS.values(), ids=CONSTANTS)
+@pytest.mark.parametrize("reset, detach", RESETS)
+def test_values_and_gradients_are_those_of_the_plain_loop(reset, detach, options):
+    neuron = lif(0.75, 0.5, reset=reset, detach_reset=detach, **options)
+    fast, plain = both(neuron, *started(neuron), currents(seed=8))
+    assert_trees_close(fast, plain)
+    values, gradients = fast
+    assert 0 < values[1].mean() < 1
+    assert all((leaf != 0).any() for leaf in jax.tree.leaves(gradients))
+
+
+@pytest.mark.parametrize("reset, detach", RESETS)
+def test_dyadic_values_are_bit_equal(reset, detach):
+    neuron = lif(0.5, 0.75, reset=reset, detach_reset=detach)
+    x = jnp.round(currents(seed=9) * 8) / 8
+    fast, plain = both(neuron, {}, neuron.rest((B, N)), x)
+    assert_trees_equal(fast[0], plain[0])
+
+
+def test_half_precision_currents_keep_a_float32_membrane():
+    neuron = lif(0.5, 0.75, learn=("threshold",))
+    params = neuron.init(jax.random.key(0), (N,))
+    fast, plain = both(neuron, params, neuron.rest((B, N)), currents(dtype=jnp.bfloat16))
+    assert_trees_close(fast, plain, 1e-2)
+    assert fast[1][2].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("reset, detach", RESETS)
+def test_the_gradient_stores_one_array_over_time(reset, detach):
+    neuron = lif(reset=reset, detach_reset=detach, learn=("decay", "threshold"))
+    params, state = started(neuron)
+    _, pull = jax.vjp(lambda *args: lif_unroll(neuron, *args), params, state, currents())
+    stored = [leaf for leaf in jax.tree.leaves(pull) if np.shape(leaf) == (T, B, N)]
+    assert len(stored) == 1
+
+
+def test_gradients_at_hand():
+    # decay 1/2, threshold 1, gain 1; slope-1 arctan: g(u) = 0.5 / (1 + (pi u / 2)^2).
+    # u1 = .25 + .5 = .75, u2 = .375 + 1.125 = 1.5 fires: last spike's gradient.
+    neuron = lif(0.5, 1.0, surrogate=arctan(1.0), learn=("decay", "threshold"))
+    params = {"decay_logit": jnp.zeros(1), "log_threshold": jnp.zeros(1)}
+
+    def last_spike(params, v, x):
+        return neuron.unroll(params, type(neuron.rest((1,)))(v), x)[1][1, 0]
+
+    x = jnp.array([[0.5], [1.125]])
+    gradients = jax.grad(last_spike, argnums=(0, 1, 2))(params, jnp.array([0.5]), x)
+
+    def g(u):
+        return 0.5 / (1 + (np.pi * u / 2) ** 2)
+
+    kept = 1 - g(-0.25)  # dv1/du1 through the attached reset
+    # du2/ddecay = v1 + decay * kept * v0; ddecay/dlogit = 1/4
+    d_decay = g(0.5) * (0.75 + 0.5 * kept * 0.5) / 4
+    # v1 = u1 - threshold * s1 with s1 = 0 and ds1/dthreshold = -g(-.25); d threshold/d log = 1
+    d_threshold = g(0.5) * (0.5 * g(-0.25) - 1)
+    np.testing.assert_allclose(gradients[0]["decay_logit"], [d_decay], rtol=1e-6)
+    np.testing.assert_allclose(gradients[0]["log_threshold"], [d_threshold], rtol=1e-6)
+    np.testing.assert_allclose(gradients[1], [g(0.5) * 0.5 * kept * 0.5], rtol=1e-6)
+    np.testing.assert_allclose(gradients[2][:, 0], [g(0.5) * 0.5 * kept, g(0.5)], rtol=1e-6)
+
+
+def test_a_delayed_reset_is_refused():
+    neuron = lif(reset_delay=True)
+    with pytest.raises(ValueError, match="lif_unroll: reset_delay must be False"):
+        lif_unroll(neuron, {}, neuron.rest((B, N)), currents())
