@@ -1,0 +1,146 @@
+"""The network of an MNIST run, and what training and evaluation measure on it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fastsnn_jax._typing import Array, Key, Params
+from fastsnn_jax.activity import Activity
+from fastsnn_jax.data import Examples
+from fastsnn_jax.losses import cross_entropy
+from fastsnn_jax.models import CNN, MLP
+from fastsnn_jax.neurons import lif, lif_preset
+from fastsnn_jax.record import Architecture
+from fastsnn_jax.recipes.mnist.config import MnistConfig
+from fastsnn_jax.recipes.mnist.inputs import InputPlan, augment, encode
+
+NUM_HIDDEN, NUM_CLASSES = 400, 10
+_WEIGHT_DECAY, _CLIP_NORM = 1e-5, 1.0  # of the notebook's protocol
+
+
+class Optimiser(NamedTuple):
+    """An optax transformation and what the record says of it."""
+
+    tx: optax.GradientTransformation
+    name: str
+    weight_decay: float
+    grad_clip_max_norm: float | None
+
+
+def build_model(config: MnistConfig) -> MLP | CNN:
+    """The spiking network of a configuration."""
+    if config.protocol == "notebook":
+        neuron = lif_preset("notebook", decay=config.decay, threshold=config.threshold)
+    else:
+        learn = ("decay",) if config.learn_decay else ()
+        neuron = lif(config.decay, config.threshold, learn=learn)
+    shared = {"neuron": neuron, "logit_scale": config.logit_scale, "gain": config.gain}
+    if config.model == "cnn":
+        return CNN(num_classes=NUM_CLASSES, **shared)
+    return MLP(features=(NUM_HIDDEN, NUM_CLASSES), **shared)
+
+
+def init_params(config: MnistConfig, model: Any, image_shape: tuple[int, ...], key: Key) -> Params:
+    """Fresh parameters; one dense step of input is enough to give every shape."""
+    pixels = (int(np.prod(image_shape)),) if config.model == "mlp" else image_shape
+    return model.init(key, jnp.zeros((1, 1, *pixels)))["params"]
+
+
+def build_optimiser(config: MnistConfig, steps: int) -> Optimiser:
+    """Adam with cosine decay over ``steps``; the notebook's protocol clips, then adds L2, then Adam."""
+    if config.protocol == "notebook":
+        tx = optax.chain(
+            optax.clip_by_global_norm(_CLIP_NORM), optax.add_decayed_weights(_WEIGHT_DECAY),
+            optax.adam(config.learning_rate),
+        )
+        return Optimiser(tx, "adam", _WEIGHT_DECAY, _CLIP_NORM)
+    schedule = optax.cosine_decay_schedule(config.learning_rate, steps)
+    return Optimiser(optax.adam(schedule), "adam, cosine decay", 0.0, None)
+
+
+def architecture(config: MnistConfig, image_shape: tuple[int, ...]) -> Architecture:
+    """Sizes for the record; a convolution has no single fan-out, so those are None."""
+    num_input = int(np.prod(image_shape))
+    if config.model == "cnn":
+        return Architecture(num_input, None, NUM_CLASSES, config.threshold, config.decay)
+    return Architecture(
+        num_input, NUM_HIDDEN, NUM_CLASSES, config.threshold, config.decay,
+        num_input * NUM_HIDDEN, NUM_HIDDEN * NUM_CLASSES, NUM_HIDDEN, NUM_CLASSES,
+    )
+
+
+def make_loss(model: Any, config: MnistConfig, plan: InputPlan) -> Callable:
+    """``(params, (images uint8, labels), key) -> (loss, sums)`` for `make_train_step`."""
+
+    def loss_fn(params: Params, batch: tuple[Array, Array], key: Key):
+        images, labels = batch
+        augment_key, code_key = jax.random.split(key)
+        x = augment(config, augment_key, _scaled(images))
+        logits, activity = model.apply({"params": params}, encode(config, plan, code_key, x))
+        loss = cross_entropy(logits, labels, config.label_smoothing).mean()
+        everyone = jnp.ones(labels.shape, bool)
+        return loss, _sums(logits, labels, everyone) | {"spikes": spike_totals(activity, everyone)}
+
+    return loss_fn
+
+
+def make_metrics(model: Any, config: MnistConfig, plan: InputPlan, per_neuron: bool) -> Callable:
+    """``(params, batch, mask, key) -> sums`` for `make_evaluate`.
+
+    Loss, hits and a confusion matrix [true, predicted]; with ``per_neuron`` the spikes of every
+    neuron instead of the matrix.
+    """
+
+    def metrics_fn(params: Params, batch: tuple[Array, Array], mask: Array, key: Key):
+        images, labels = batch
+        signal = encode(config, plan, key, _scaled(images))
+        logits, activity = model.apply({"params": params}, signal)
+        loss = jnp.where(mask, cross_entropy(logits, labels), 0.0).sum()
+        sums = _sums(logits, labels, mask) | {"loss": loss}
+        if per_neuron:
+            return sums | {"activity": {
+                name: {
+                    "per_neuron": _masked(count.events, mask).sum(0).astype(jnp.int32),
+                    "nonzero": _masked(count.nonzero, mask).sum(),
+                    "saturated": _masked(count.saturated, mask).sum(),
+                }
+                for name, count in activity.items()
+            }}
+        confusion = jnp.zeros((NUM_CLASSES, NUM_CLASSES), jnp.int32)
+        confusion = confusion.at[labels, logits.argmax(-1)].add(mask.astype(jnp.int32))
+        return sums | {"confusion": confusion}
+
+    return metrics_fn
+
+
+def spike_totals(activity: Activity, mask: Array) -> dict[str, Array]:
+    """Exact int32 totals over a batch, by place in the network."""
+    names = list(activity)
+    places = {"input": names[:1], "hidden": names[1:-1], "output": names[-1:]}
+    totals = {
+        place: sum(_masked(activity[name].nonzero, mask).sum() for name in keys)
+        for place, keys in places.items()
+    }
+    return totals | {"saturated": sum(_masked(c.saturated, mask).sum() for c in activity.values())}
+
+
+def device_examples(examples: Examples) -> tuple[Array, Array]:
+    """Images and labels as device arrays, images still uint8."""
+    return jnp.asarray(examples.images), jnp.asarray(examples.labels)
+
+
+def _scaled(images: Array) -> Array:
+    return images.astype(jnp.float32) / 255
+
+
+def _sums(logits: Array, labels: Array, mask: Array) -> dict[str, Any]:
+    hits = (logits.argmax(-1) == labels) & mask
+    return {"correct": hits.sum(dtype=jnp.int32), "samples": mask.sum(dtype=jnp.int32)}
+
+
+def _masked(values: Array, mask: Array) -> Array:
+    return jnp.where(mask.reshape(-1, *[1] * (values.ndim - 1)), values, 0)

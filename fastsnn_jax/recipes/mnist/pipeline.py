@@ -1,0 +1,280 @@
+"""Runs an MNIST configuration from data to record."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from fastsnn_jax._checks import check, fail
+from fastsnn_jax._typing import Params
+from fastsnn_jax.checkpoint import CheckpointError, Checkpoints
+from fastsnn_jax.data import Dataset, Examples, load_images, split_validation
+from fastsnn_jax.record import (
+    History,
+    SpikeTotals,
+    build_mnist_record,
+    environment,
+    load_record,
+    write_record,
+)
+from fastsnn_jax.recipes.mnist import network
+from fastsnn_jax.recipes.mnist.config import MAX_RATE_HZ, MnistConfig, preset
+from fastsnn_jax.recipes.mnist.inputs import InputPlan, plan_inputs
+from fastsnn_jax.recipes.mnist.pictures import draw_all
+from fastsnn_jax.train import (
+    Journal,
+    Plateau,
+    Progress,
+    TrainConfig,
+    init_state,
+    make_evaluate,
+    make_train_step,
+    rows_of,
+    train,
+)
+
+CONFIG_FILE, RECORD_FILE, CHECKPOINTS = "config.json", "record.json", "checkpoints"
+EVAL_BATCH = 250
+_SPLIT_SEED = 0  # the held-out images are the same in every run, whatever its seed
+_TARGET_NOTEBOOK = 98.0
+_SMOKE_SIZES = {"train": 640, "test": 256}
+Say = Callable[[str], Any]
+
+
+def run(
+    config: MnistConfig, out: str | Path, *, data_dir: str | Path | None = None,
+    download: bool = False, resume: bool = False, say: Say = lambda line: None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Trains, tests once, and leaves ``record.json``, ``checkpoints/`` and pictures in ``out``.
+
+    A finished run is not repeated: with ``resume`` its record is returned as it stands.
+
+    Args:
+      config: with ``resume`` it must be the one the run began with, see `saved_config`.
+      out: directory of the run; without ``resume`` it must hold none.
+      say: told in words what is being done.
+      progress: told of every dispatch.
+
+    Returns:
+      The record.
+
+    Raises:
+      ValueError: bad data, directory or configuration (DataError, CheckpointError, RecordError), or
+        training that went wrong (TrainingError).
+      OSError: ``out`` cannot be written.
+      Interrupted: after Ctrl-C, resumable.
+    """
+    out = Path(out).resolve()
+    if resume and (out / RECORD_FILE).exists():
+        say(f"{out} is finished; nothing to resume")
+        return load_record(out)
+    dataset = _load(config, data_dir, download, say)
+    learn, select, held = _split(config, dataset)
+    _claim(out, config, dataset, resume)
+
+    model = network.build_model(config)
+    plan = plan_inputs(config, learn.images)
+    say(f"input: {config.encoder} spikes, {plan.synapse} synapse (density {plan.density:.4f})")
+    params, journal = _train(config, out, resume, model, plan, learn, select, progress)
+
+    say("testing, once")
+    test = dataset.test
+    keys = jax.random.split(jax.random.key(config.seed + 2), 2)
+    scored = _evaluate(config, model, plan, test, keys[0], per_neuron=False)(params)
+    first = Examples(*(part[: config.inference_samples] for part in test))
+    began = time.perf_counter()
+    counted = _evaluate(config, model, plan, first, keys[1], per_neuron=True)(params)
+    measured_s = time.perf_counter() - began
+
+    record = _record(config, dataset, held, plan, journal, scored, counted, measured_s)
+    rates = {
+        name: np.asarray(entry["per_neuron"]) / (counted["samples"] * config.num_steps)
+        for name, entry in list(counted["activity"].items())[1:-1]
+    }
+    draw_all(out, record, rates, config, model, params, test)
+    write_record(out, record)
+    return record
+
+
+def headline(record: dict[str, Any], out: str | Path) -> dict[str, Any]:
+    """The figures of a record that a command line prints as its last line."""
+    metrics = record["metrics"]
+    names = (
+        "selected_on", "test_accuracy", "best_val_accuracy", "epochs_trained",
+        "train_samples_per_s", "event_syn_per_inference", "sparsity_ratio", "input_per_inference",
+        "hidden_per_inference", "output_per_inference",
+    )
+    figures = {name: metrics[name] for name in names}
+    return {"dataset": record["dataset"]["name"], **figures, "out": str(out)}
+
+
+def saved_config(directory: str | Path) -> MnistConfig:
+    """Configuration a run began with; CheckpointError when the directory holds none."""
+    return preset(**_saved(Path(directory))["config"])
+
+
+def _saved(out: Path) -> dict[str, Any]:
+    try:
+        saved = json.loads((out / CONFIG_FILE).read_text(encoding="utf-8"))
+        if not isinstance(saved, dict) or not {"config", "dataset_sha256"} <= saved.keys():
+            raise ValueError("it lacks config or dataset_sha256")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{out}: expected a run with {CONFIG_FILE}, got {error}") from error
+    return saved
+
+
+def _load(config: MnistConfig, data_dir, download: bool, say: Say) -> Dataset:
+    dataset = load_images(config.dataset, data_dir, download, warn=say)
+    if config.smoke:
+        sizes = _SMOKE_SIZES
+        dataset = Dataset(
+            dataset.name, *(part[: sizes["train"]] for part in dataset.train),
+            *(part[: sizes["test"]] for part in dataset.test), source=dataset.source,
+        )
+    say(f"data: {dataset.name}, {len(dataset.train_labels)} training and "
+        f"{len(dataset.test_labels)} test images from {dataset.source}")
+    return dataset
+
+
+def _split(config: MnistConfig, dataset: Dataset) -> tuple[Examples, Examples, int]:
+    """Examples to learn from, examples to select on, and how many of the former were held out."""
+    if config.selected_on == "test":
+        learn, select, held = dataset.train, dataset.test, 0
+    else:
+        learn, select = split_validation(dataset, seed=_SPLIT_SEED)
+        held = len(select.labels)
+    check(config.batch_size <= len(learn.labels), "mnist",
+          f"batch size must be <= {len(learn.labels)}, the images to train on", config.batch_size)
+    return learn, select, held
+
+
+def _claim(out: Path, config: MnistConfig, dataset: Dataset, resume: bool) -> None:
+    """Takes the directory for this run, or checks that it is the one to resume."""
+    if resume:
+        saved = _saved(out)
+        if saved["dataset_sha256"] != dataset.sha256:
+            raise CheckpointError(f"{out}: this run was trained on other data than "
+                                  f"{dataset.source}; point --data-dir to the same files")
+        if preset(**saved["config"]) != config:
+            raise CheckpointError(f"{out}: this run was begun with another configuration")
+        return
+    if (out / CONFIG_FILE).exists() or (out / RECORD_FILE).exists():
+        raise fail("mnist", "out must be a directory without a run", out, "resume it instead")
+    out.mkdir(parents=True, exist_ok=True)
+    scratch = out / f".{CONFIG_FILE}.{os.getpid()}"
+    text = json.dumps({"config": config.to_json(), "dataset_sha256": dataset.sha256}, indent=2)
+    scratch.write_text(text + "\n", encoding="utf-8")
+    scratch.replace(out / CONFIG_FILE)
+
+
+def _train(
+    config: MnistConfig, out: Path, resume: bool, model: Any, plan: InputPlan, learn: Examples,
+    select: Examples, progress: Progress | None,
+) -> tuple[Params, Journal]:
+    notebook = config.protocol == "notebook"
+    steps = len(learn.labels) // config.batch_size * config.epochs
+    tx = network.build_optimiser(config, steps).tx
+    init_key, run_key = jax.random.split(jax.random.key(config.seed))
+    params = network.init_params(config, model, learn.images.shape[1:], init_key)
+    loss_fn = network.make_loss(model, config, plan)
+    evaluate = _evaluate(
+        config, model, plan, select, jax.random.key(config.seed + 1), per_neuron=False
+    )
+    checkpoints = Checkpoints(out / CHECKPOINTS)
+    result = train(
+        make_train_step(loss_fn, tx, ema_decay=config.ema_decay),
+        rows_of(network.device_examples(learn)),
+        init_state(params, tx, run_key, ema=config.ema_decay is not None),
+        TrainConfig(
+            config.epochs, config.batch_size, config.seed, patience=config.patience,
+            target=_TARGET_NOTEBOOK if notebook else None, plateau=Plateau() if notebook else None,
+        ),
+        # A run killed before its first checkpoint resumes from the start.
+        evaluate=evaluate, checkpoints=checkpoints, resume=resume and bool(checkpoints.labels()),
+        progress=progress,
+    )
+    return result.params, result.journal
+
+
+def _evaluate(config, model, plan, examples, key, *, per_neuron: bool):
+    metrics_fn = network.make_metrics(model, config, plan, per_neuron)
+    return make_evaluate(metrics_fn, rows_of(network.device_examples(examples)), EVAL_BATCH, key)
+
+
+def _record(
+    config: MnistConfig, dataset: Dataset, held: int, plan: InputPlan, journal: Journal,
+    scored: dict[str, Any], counted: dict[str, Any], measured_s: float,
+) -> dict[str, Any]:
+    optimiser = network.build_optimiser(config, 1)
+    history, trained = journal.history, journal.totals["spikes"]
+    rate = config.max_rate_hz if config.encoder == "poisson" else None
+    activity = {name: _layer_activity(entry) for name, entry in counted["activity"].items()}
+    events = [entry["events"] for entry in activity.values()]
+    return build_mnist_record(
+        config=config,
+        dataset=dataset.describe(held),
+        environment=environment(),
+        seed=config.seed,
+        model_class=type(network.build_model(config)).__name__,
+        architecture=network.architecture(config, dataset.train_images.shape[1:]),
+        encoding={
+            "type": config.encoder,
+            "time_window": config.num_steps,
+            "max_rate_hz": rate,
+            "spike_prob_formula": _FORMULAS[config.encoder],
+        },
+        training_config={
+            "batch_size": config.batch_size,
+            "max_epochs": config.epochs,
+            "learning_rate": config.learning_rate,
+            "weight_decay": optimiser.weight_decay,
+            "optimizer": optimiser.name,
+            "patience": config.patience,
+            "grad_clip_max_norm": optimiser.grad_clip_max_norm,
+        },
+        history=History(**{name: history[name] for name in History._fields}),
+        training_spikes=SpikeTotals(
+            trained["input"], trained["hidden"], trained["output"], journal.totals["samples"]
+        ),
+        training_time_seconds=sum(history["epoch_times"]),
+        inference_spikes=SpikeTotals(events[0], sum(events[1:-1]), events[-1], counted["samples"]),
+        measurement_time_seconds=measured_s,
+        confusion_matrix=scored["confusion"],
+        activity=activity,
+        metrics={
+            "selected_on": config.selected_on,
+            "train_samples_per_s": journal.samples_per_s,
+            "test_loss": scored["loss"],
+            "best_epoch": journal.best_epoch,
+            "stopped": journal.stopped,
+            "input_synapse": plan.synapse,
+            "input_density": plan.density,
+            "event_capacity": plan.capacity if plan.synapse == "event" else None,
+            "saturated_in_training": trained["saturated"],
+        },
+    )
+
+
+def _layer_activity(entry: dict[str, Any]) -> dict[str, Any]:
+    per_neuron = np.asarray(entry["per_neuron"])
+    return {
+        "events": int(per_neuron.sum()),
+        "nonzero": entry["nonzero"],
+        "saturated": entry["saturated"],
+        "neurons": per_neuron.size,
+        "silent": int((per_neuron == 0).sum()),
+    }
+
+
+_FORMULAS = {
+    "poisson": f"p = pixel * max_rate_hz / {MAX_RATE_HZ:g}",
+    "latency": "one spike at round((1 - pixel) / (1 - threshold) * (window - 1)) if pixel >= "
+               "threshold",
+    "direct": "no spikes: pixel as current at every step",
+}

@@ -1,0 +1,88 @@
+"""Splitting the batch over devices changes neither the result nor what has to travel."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from fastsnn_jax.sharding import data_mesh, replicate, shard_batch
+
+SCRIPT = """
+import json, re
+import jax, numpy as np, optax
+import train_toy
+from fastsnn_jax.sharding import data_mesh, fitting_mesh, replicate, shard_batch
+from fastsnn_jax.train import init_state, make_train_step, rows_of
+from fastsnn_jax.train.chunk import Chunk
+
+runs = [train_toy.run(epochs=2, mesh=data_mesh(jax.devices()[:n])) for n in (1, 8)]
+mesh = data_mesh()
+tx = optax.adam(0.01)
+source = rows_of(train_toy.samples())
+chunk = Chunk(make_train_step(train_toy.loss_fn, tx), source.fetch, mesh)
+compiled = chunk.prepare(
+    replicate(mesh, init_state(train_toy.params(), tx, jax.random.key(0))),
+    replicate(mesh, source.data),
+    shard_batch(mesh, np.zeros((25, 8), np.int32), axis=1),
+)
+print(json.dumps({
+    "params": [[leaf.tolist() for leaf in jax.tree.leaves(run.params)] for run in runs],
+    "losses": [run.journal.history["losses"] for run in runs],
+    "totals": [run.journal.totals for run in runs],
+    "validation": [run.journal.history["val_acc"] for run in runs],
+    "collectives": sorted(set(re.findall(
+        r"(all-[a-z]+|reduce-scatter|collective-[a-z]+)\\(", compiled.as_text()))),
+    "devices": len(runs[1].state.step.sharding.device_set),
+    "fitting": [getattr(fitting_mesh(size), "size", None) for size in (64, 12, 7)],
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def eight():
+    here = Path(__file__).parent
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]),
+    }
+    done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, text=True,
+                          capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_eight_devices_train_as_one(eight):
+    assert eight["devices"] == 8
+    for one, other in zip(*eight["params"], strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(*eight["losses"], rtol=1e-6)
+
+
+def test_eight_devices_count_as_one(eight):
+    assert eight["totals"][0] == eight["totals"][1]
+    assert eight["validation"][0] == eight["validation"][1]
+
+
+def test_a_step_gathers_nothing_only_gradients_and_sums_travel(eight):
+    assert eight["collectives"] == ["all-reduce"]
+
+
+def test_the_default_mesh_has_as_many_devices_as_divide_the_batch(eight):
+    assert eight["fitting"] == [8, 4, None]
+
+
+def test_without_a_mesh_arrays_go_to_one_device():
+    placed = shard_batch(None, {"x": np.arange(3)}), replicate(None, np.arange(2))
+    assert all(len(leaf.sharding.device_set) == 1 for leaf in jax.tree.leaves(placed))
+
+
+def test_an_axis_that_cannot_be_split_is_refused():
+    mesh = data_mesh(jax.devices()[:1])
+    with pytest.raises(ValueError, match="shard_batch: axis 1 must be a multiple of the 1 devices"):
+        shard_batch(mesh, np.arange(3), axis=1)
+    assert mesh.shape == {"data": 1}
