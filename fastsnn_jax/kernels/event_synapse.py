@@ -15,6 +15,7 @@ from fastsnn_jax._typing import Array, Float, Int, Shaped
 
 DENSITY_LIMIT_CPU = 0.1  # events per row / channels; benchmarks/event_synapse.py finds the crossing
 _SLOTS = 8  # kernel rows gathered per pass over the accumulator; same benchmark
+_BLOCK = 64  # rows whose cotangents stay in cache while their events are added; same benchmark
 
 
 def event_matmul(
@@ -76,14 +77,24 @@ def _forward(slots, kernel):
 
 def _backward(residual, cotangent):
     slots, kernel = residual
-    accumulator = jnp.zeros(
-        (kernel.shape[0], cotangent.shape[1]), _sum_dtype(cotangent.dtype)
-    )
+    num_channels, dtype = kernel.shape[0], _sum_dtype(cotangent.dtype)
+    num_rows = cotangent.shape[0]
+    size = min(_BLOCK, num_rows)
 
-    def add_slot(k, total):
-        return total.at[slots[k]].add(cotangent.astype(total.dtype), mode="drop")
+    def add_block(b, total):
+        # The last block starts early enough to be whole; rows it shares are masked.
+        start = jnp.minimum(b * size, num_rows - size)
+        own = start + jnp.arange(size) >= b * size
+        rows = jnp.where(own, jax.lax.dynamic_slice_in_dim(slots, start, size, 1), num_channels)
+        block = jax.lax.dynamic_slice_in_dim(cotangent, start, size).astype(dtype)
 
-    total = jax.lax.fori_loop(0, _used_slots(slots, kernel.shape[0]), add_slot, accumulator)
+        def add_slot(k, total):
+            return total.at[rows[k]].add(block, mode="drop")
+
+        return jax.lax.fori_loop(0, _used_slots(rows, num_channels), add_slot, total)
+
+    total = jnp.zeros((num_channels, cotangent.shape[1]), dtype)
+    total = jax.lax.fori_loop(0, -(-num_rows // size), add_block, total)
     return None, total.astype(kernel.dtype)
 
 

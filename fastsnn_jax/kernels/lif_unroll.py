@@ -19,6 +19,7 @@ from jax import lax
 
 from fastsnn_jax._checks import check, check_floating
 from fastsnn_jax._typing import Array, Float, Params, State
+from fastsnn_jax.kernels.time_sum import sum_over_time
 
 
 def lif_unroll(
@@ -67,54 +68,77 @@ def lif_unroll(
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _run(neuron, gain, learned, v, currents):
-    v, (spikes, _) = _loop(neuron, gain, learned, v, currents, store=False)
-    return v, spikes
+    return _run_forward(neuron, gain, learned, v, currents)[0]
 
 
 def _run_forward(neuron, gain, learned, v, currents):
-    last, (spikes, u) = _loop(neuron, gain, learned, v, currents, store=True)
-    return (last, spikes), (learned, v, u)
+    threshold = learned.get("threshold", neuron.threshold)
+    decay = learned.get("decay", neuron.decay)
+
+    def charge(v, current):
+        return decay * v + gain * current
+
+    def body(t, carry):
+        before, u = carry
+        charged = charge(neuron.fire(before, threshold)[0], u[t])
+        return charged, u.at[t].set(charged)
+
+    # In place: ahead of t the buffer holds currents, behind it charged membranes. A scan would
+    # read one array and write another, 2.5 ms in place of 0.9 for [50, 64, 400] on two cores.
+    u = currents.astype(v.dtype)
+    first = charge(v, u[0])
+    u = u.at[0].set(first)
+    last, u = lax.fori_loop(1, len(currents), body, (first, u))
+    # Outside the loop the step can fuse with whatever reads the spikes.
+    spikes = neuron.surrogate.heaviside(u - threshold).astype(currents.dtype)
+    return (neuron.fire(last, threshold)[0], spikes), (learned, v, u)
 
 
 def _run_backward(neuron, gain, residuals, cotangents):
     learned, first, u = residuals
-    decay = learned.get("decay", neuron.decay)
-    threshold = {name: learned[name] for name in learned if name == "threshold"}
-    learns_decay = "decay" in learned
+    d_v, d_spikes = cotangents
+    pull = _pull_with_threshold if "threshold" in learned else _pull_in_place
+    d_u, d_threshold = pull(neuron, learned, u, d_v, d_spikes.astype(u.dtype))
+    sums = {}
+    if d_threshold is not None:
+        sums["threshold"] = d_threshold
+    if "decay" in learned:
+        threshold = learned.get("threshold", neuron.threshold)
+        decayed = jnp.concatenate([first[None], neuron.fire(u[:-1], threshold)[0]])
+        sums["decay"] = sum_over_time(d_u * decayed).astype(u.dtype)
+    d_first = learned.get("decay", neuron.decay) * d_u[0]
+    return sums, d_first, (gain * d_u).astype(d_spikes.dtype)
 
-    def fire(u, threshold):
-        return neuron.fire(u, threshold.get("threshold", neuron.threshold))
+
+def _pull_in_place(neuron, learned, u, d_v, d_spikes):
+    """d_u [T, B, N], written over d_spikes: step t reads only what t + 1 left behind."""
+    decay = learned.get("decay", neuron.decay)
+
+    def pull(t, d_v, d_spikes):
+        return jax.vjp(lambda u: neuron.fire(u, neuron.threshold), u[t])[1]((d_v, d_spikes))[0]
+
+    def body(i, d_u):
+        t = last - 1 - i
+        return d_u.at[t].set(pull(t, decay * d_u[t + 1], d_u[t]))
+
+    last = len(u) - 1
+    d_u = d_spikes.at[last].set(pull(last, d_v, d_spikes[last]))
+    return lax.fori_loop(0, last, body, d_u), None
+
+
+def _pull_with_threshold(neuron, learned, u, d_v, d_spikes):
+    """d_u [T, B, N] and the threshold's gradient, which needs d_spikes beside d_u: a scan."""
+    decay, threshold = learned.get("decay", neuron.decay), learned["threshold"]
 
     def body(carry, inputs):
-        d_v, d_u, sums = carry
+        d_v, total = carry
         u, d_spikes = inputs
-        (v, _), pull = jax.vjp(fire, u, threshold)
-        if learns_decay:  # v is what the next step decays, d_u is still that step's
-            sums = {**sums, "decay": sums["decay"] + d_u * v}
-        d_u, d_threshold = pull((d_v, d_spikes.astype(u.dtype)))
-        sums = {**sums, **{name: sums[name] + d_threshold[name] for name in d_threshold}}
-        d_current = (gain * d_u).astype(d_spikes.dtype)
-        return (decay * d_u, d_u if learns_decay else None, sums), d_current
+        d_u, d_threshold = jax.vjp(neuron.fire, u, threshold)[1]((d_v, d_spikes))
+        return (decay * d_u, total + d_threshold), d_u
 
-    d_v, d_spikes = cotangents
-    d_u = jnp.zeros_like(d_v) if learns_decay else None
-    carry = (d_v, d_u, jax.tree.map(jnp.zeros_like, learned))
-    (d_v, d_u, sums), d_currents = lax.scan(body, carry, (u, d_spikes), reverse=True)
-    if learns_decay:
-        sums = {**sums, "decay": sums["decay"] + d_u * first}
-    return sums, d_v, d_currents
+    start = (d_v, jnp.zeros_like(threshold))
+    (_, total), d_u = lax.scan(body, start, (u, d_spikes), reverse=True)
+    return d_u, total
 
 
 _run.defvjp(_run_forward, _run_backward)
-
-
-def _loop(neuron, gain, learned, v, currents, store):
-    decay = learned.get("decay", neuron.decay)
-    threshold = learned.get("threshold", neuron.threshold)
-
-    def body(v, current):
-        u = decay * v + gain * current.astype(v.dtype)
-        v, spikes = neuron.fire(u, threshold)
-        return v, (spikes.astype(current.dtype), u if store else None)
-
-    return lax.scan(body, v, currents)
