@@ -64,8 +64,8 @@ def main(arguments: list[str]) -> dict[str, Any]:
 
 def inspect(arguments: list[str]) -> dict[str, Any]:
     """Prints a record readably and returns its headline figures."""
-    from fastsnn_jax.record import format_record, load_record
     from fastsnn_jax.recipes.mnist import headline
+    from fastsnn_jax.record import format_record, load_record
 
     parser = Parser("Prints the record of a run.")
     parser.add_argument("directory", metavar="DIR")

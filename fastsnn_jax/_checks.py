@@ -27,7 +27,7 @@ def check_number(
     where: str, name: str, value: Any, *, above: float = -math.inf, at_least: float = -math.inf,
     at_most: float = math.inf,
 ) -> None:
-    """Raises TypeError unless ``value`` is a real number, ValueError unless in range and not NaN."""
+    """Raises TypeError unless ``value`` is a number, ValueError unless in range and not NaN."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{where}: {name} must be a number, got {value!r}")
     bounds = [f"> {above:g}"] * (above > -math.inf) + [f">= {at_least:g}"] * (at_least > -math.inf)

@@ -1,9 +1,9 @@
 """Encoders: analog values to spike trains ``[T, B, *N]``, time first.
 
-Values lie in [0, 1] unless said. Random encoders are counter based: whether channel ``n`` of sample
-``b`` fires at step ``t`` depends on ``(key, t, b, n)`` alone. So any window of steps can be drawn by
-itself (``start``), the event form holds exactly the spikes of the dense form, and a batch sharded
-over devices draws what one device would.
+Values lie in [0, 1] unless said. Random encoders are counter based: whether channel ``n`` of
+sample ``b`` fires at step ``t`` depends on ``(key, t, b, n)`` alone. So any window of steps can be
+drawn by itself (``start``), the event form holds exactly the spikes of the dense form, and a batch
+sharded over devices draws what one device would.
 """
 
 import math

@@ -174,9 +174,10 @@ class SpikeTensor:
                   f" or left out for a {self.form} view", num_steps, "call to_count() first")
             if self.form == "dense":
                 return self
-            train = codings.events_to_train(self.data, self.num_channels)
+            train = codings.events_to_train(self.data, self.shape[-1])
             return replace(self, data=train, form="dense", num_channels=None)
         check_count(where, "num_steps", num_steps)
+        assert num_steps is not None  # for the type checker; check_count raised
         low, high = codings.bounds(self.coding, num_steps)
         counts, saturated = self._narrow(where, low, high, overflow)
         train = codings.encode(counts, self.coding, num_steps).astype(self.data.dtype)
@@ -226,7 +227,7 @@ class SpikeTensor:
         Raises ValueError for two's-complement counts: the ones of -1 depend on the steps.
         """
         if self.form == "event":
-            return jnp.sum(self.data < self.num_channels, axis=(0, -1), dtype=jnp.int32)
+            return jnp.sum(self.data < self.shape[-1], axis=(0, -1), dtype=jnp.int32)
         if self.form == "dense":
             return jnp.sum(self.data != 0, axis=(0, -1), dtype=jnp.int32)
         check(self.coding != "twos_complement", "SpikeTensor.num_events",
@@ -271,15 +272,15 @@ class SpikeTensor:
             products = _event_dot(self.data, weight, signed=self.coding in codings.SIGNED)
         if self.coding not in codings.POSITIONAL:
             return products
-        return codings.weigh(products, codings.plane_weights(self.coding, self.num_steps))
+        return codings.weigh(products, codings.plane_weights(self.coding, self.data.shape[0]))
 
     def _digit_products(self, weight: Array) -> Array:
         if self.form == "dense":
             products = _dot(codings.signed_digits(self.data), weight)
         else:
-            index = codings.signed_digit_events(self.data, self.num_channels)
+            index = codings.signed_digit_events(self.data, self.shape[-1])
             products = _event_dot(index, weight, signed=True)
-        return codings.weigh(products, codings.digit_weights(self.num_steps))
+        return codings.weigh(products, codings.digit_weights(self.data.shape[0]))
 
     def _narrow(self, where: str, low: int, high: int, overflow: str) -> tuple[Array, Array]:
         counts = self.data

@@ -74,6 +74,22 @@ def test_kernel_gradient_equals_that_of_the_dense_product(density):
     )
 
 
+def test_gradient_of_many_rows_equals_that_of_the_dense_product():
+    """More rows than one cache block, and not a whole number of blocks."""
+    rng = np.random.default_rng(4)
+    train = (rng.random((150, CHANNELS)) < 0.2).astype(np.float32)
+    index = np.full((150, CAPACITY), CHANNELS, np.int32)
+    for row in range(150):
+        fired = np.flatnonzero(train[row])
+        index[row, : len(fired)] = fired
+    weights = np.round(rng.normal(size=(150, WIDTH)) * 16).astype(np.float32) / 16
+
+    def loss(kernel):
+        return jnp.sum(event_matmul(index, kernel) * weights)
+
+    np.testing.assert_array_equal(jax.grad(loss)(random_kernel()), train.T @ weights)
+
+
 def test_vmap_over_rows_equals_one_call():
     _, index = draw(0.3)
     kernel = random_kernel()

@@ -1,7 +1,7 @@
 """Spike trains as bit words, 32 channels a word, and the event list read off them.
 
-A word holds channel ``32 * w + j`` in bit ``j``. Finding the k-th set bit is a rank search: words by
-their running popcount, then five halvings inside the word. All of it is elementwise, so it
+A word holds channel ``32 * w + j`` in bit ``j``. Finding the k-th set bit is a rank search: words
+by their running popcount, then five halvings inside the word. All of it is elementwise, so it
 vectorises; sorting or `jnp.nonzero` on the same [50, 64, 784] train is over ten times slower.
 """
 

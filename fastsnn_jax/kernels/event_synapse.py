@@ -7,6 +7,7 @@ about 8 of 784. Pure JAX, no callbacks; the plain twin is ``dense @ W``.
 
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -102,6 +103,7 @@ _event_matmul.defvjp(_forward, _backward)
 
 
 def _gather_sum(slots: Int[Array, "K R"], kernel: Shaped[Array, "N M"]) -> Shaped[Array, "R M"]:
+    chex.assert_rank([slots, kernel], 2)
     num_channels, width = kernel.shape
     dtype = _sum_dtype(kernel.dtype)
     padded = jnp.concatenate([kernel, jnp.zeros((1, width), kernel.dtype)])

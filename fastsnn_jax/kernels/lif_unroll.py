@@ -13,6 +13,7 @@ Plain twin: ``unroll(neuron.step, params, state, currents)``.
 
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -97,6 +98,7 @@ def _run_forward(neuron, gain, learned, v, currents):
 def _run_backward(neuron, gain, residuals, cotangents):
     learned, first, u = residuals
     d_v, d_spikes = cotangents
+    chex.assert_equal_shape([u, d_spikes])
     pull = _pull_with_threshold if "threshold" in learned else _pull_in_place
     d_u, d_threshold = pull(neuron, learned, u, d_v, d_spikes.astype(u.dtype))
     sums = {}

@@ -1,6 +1,7 @@
 """What models share: a stack of spiking layers run over a window of time, counted on the way."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -12,24 +13,24 @@ from fastsnn_jax.nn.spiking import Signal, SpikingDense, convolve
 
 
 def run_layers(
-    layers: Sequence[nn.Module], state: State, x: Signal, logit_scale: float,
+    layers: Mapping[str, nn.Module], state: State, x: Signal, logit_scale: float,
     trace: tuple[str, ...],
 ):
     """Runs spiking layers in order; results as in ``MLP.run``. The last layer is the readout."""
-    names = [layer.name for layer in layers]
-    unknown = [name for name in trace if name not in names]
-    check(not unknown, "trace", f"layers must be among {', '.join(names)}", unknown)
+    unknown = [name for name in trace if name not in layers]
+    check(not unknown, "trace", f"layers must be among {', '.join(layers)}", unknown)
     states, activity, traces = [], {}, {}
-    for i, layer in enumerate(layers):
-        if isinstance(layer, SpikingDense) and len(x.shape) == 5:  # conv maps become rows
-            x = x.reshape(*x.shape[:2], -1)
-        activity[f"{layer.name}/kernel"] = count_spikes(x)
-        layer_state, x = layer(x, None if state is None else state[i], layer.name in trace)
-        if layer.name in trace:
-            traces[layer.name], x = x, x.spikes
+    signal: Any = x
+    for i, (name, layer) in enumerate(layers.items()):
+        if isinstance(layer, SpikingDense) and len(signal.shape) == 5:
+            signal = signal.reshape(*signal.shape[:2], -1)  # conv maps become rows
+        activity[f"{name}/kernel"] = count_spikes(signal)
+        layer_state, signal = layer(signal, None if state is None else state[i], name in trace)
+        if name in trace:
+            traces[name], signal = signal, signal.spikes
         states.append(layer_state)
-    activity["output"] = count_spikes(x)
-    logits = logit_scale * _readout(x)
+    activity["output"] = count_spikes(signal)
+    logits = logit_scale * jnp.sum(signal, axis=0, dtype=jnp.float32)
     outputs = (logits, activity, traces) if trace else (logits, activity)
     return tuple(states), outputs
 
@@ -44,7 +45,3 @@ def conv_synapse(
 ) -> Callable[[Array], Array]:
     """Linear map ``[H, W, C] -> [H', W', M]``."""
     return lambda spikes: convolve(spikes[None, None], kernel, strides)[0, 0]
-
-
-def _readout(spikes: Float[Array, "T B K"]) -> Float[Array, "B K"]:
-    return jnp.sum(spikes, axis=0, dtype=jnp.float32)

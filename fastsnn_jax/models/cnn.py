@@ -42,11 +42,13 @@ class CNN(nn.Module):
     @nn.compact
     def run(self, state: State, x: Signal, trace: tuple[str, ...] = ()):
         """Runs a window of time on ``x [T, B, H, W, C]``; see ``MLP.run``."""
-        layers: list[nn.Module] = [
-            SpikingConv(width, self.neuron, strides=_STRIDES, gain=self.gain, name=f"conv{i}")
+        layers: dict[str, nn.Module] = {
+            f"conv{i}": SpikingConv(
+                width, self.neuron, strides=_STRIDES, gain=self.gain, name=f"conv{i}"
+            )
             for i, width in enumerate(self.channels)
-        ]
-        layers.append(SpikingDense(self.num_classes, self.neuron, self.gain, name="dense"))
+        }
+        layers["dense"] = SpikingDense(self.num_classes, self.neuron, self.gain, name="dense")
         return run_layers(layers, state, x, self.logit_scale, trace)
 
     def rest(self, batch: int, input_shape: tuple[int, ...]) -> State:

@@ -43,10 +43,10 @@ class MLP(nn.Module):
         that of the window before, or None for rest. With layer names in ``trace`` the outputs are
         ``(logits, activity, {name: Trace})``.
         """
-        layers = [
-            SpikingDense(width, self.neuron, self.gain, name=name)
+        layers = {
+            name: SpikingDense(width, self.neuron, self.gain, name=name)
             for name, width in zip(self.layer_names, self.features, strict=True)
-        ]
+        }
         return run_layers(layers, state, x, self.logit_scale, trace)
 
     def rest(self, batch: int) -> State:

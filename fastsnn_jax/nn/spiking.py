@@ -121,7 +121,7 @@ class SpikingConv(nn.Module):
 def convolve(
     x: Float[Array, "T B H W C"], kernel: Float[Array, "h w C M"], strides: tuple[int, int]
 ) -> Float[Array, "T B H W M"]:
-    """Convolution of every step, folded into the batch as [B, T] so that a sharded B stays whole."""
+    """Convolution of every step, folded as [B, T] so that a sharded B stays whole."""
     steps, batch = x.shape[:2]
     folded = jnp.swapaxes(x, 0, 1).reshape(batch * steps, *x.shape[2:])
     out = jax.lax.conv_general_dilated(

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastsnn_jax.checkpoint import Checkpoints
-from fastsnn_jax.record import load_record
 from fastsnn_jax.recipes.mnist.config import preset
 from fastsnn_jax.recipes.mnist.network import build_model
 from fastsnn_jax.recipes.mnist.pipeline import CHECKPOINTS
+from fastsnn_jax.record import load_record
 
 
 class Run(NamedTuple):

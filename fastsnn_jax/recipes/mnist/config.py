@@ -48,7 +48,7 @@ class MnistConfig:
     input_synapse: str = "auto"
     num_steps: int = 50
     max_rate_hz: float = 80.0
-    latency_threshold: float = 0.55
+    latency_threshold: float = 0.6
     latency_window: int = 10
     threshold: float = 1.0
     decay: float = 0.9
@@ -123,7 +123,8 @@ def preset(protocol: str = "default", **overrides: Any) -> MnistConfig:
     known = {field.name for field in dataclasses.fields(MnistConfig)}
     unknown = sorted(set(overrides) - known)
     check(not unknown, "preset", f"fields must be among {', '.join(sorted(known))}", unknown)
-    return MnistConfig(**{"protocol": protocol, **_PROTOCOLS[protocol], **overrides})
+    fields: dict[str, Any] = {"protocol": protocol, **_PROTOCOLS[protocol], **overrides}
+    return MnistConfig(**fields)
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from fastsnn_jax import encoding
 from fastsnn_jax._typing import Array, Float, Int, Key
 from fastsnn_jax.kernels.event_synapse import preferred_synapse
 from fastsnn_jax.recipes.mnist.config import STEP_MS, MnistConfig
+from fastsnn_jax.sharding import fitting_mesh
 from fastsnn_jax.spikes import SpikeTensor
 
 
@@ -28,7 +29,10 @@ class InputPlan(NamedTuple):
 
 
 def plan_inputs(config: MnistConfig, images: Int[np.ndarray, "n H W 1"]) -> InputPlan:
-    """Measures the density of ``images`` under the encoder and chooses the input synapse."""
+    """Measures the density of ``images`` under the encoder and chooses the input synapse.
+
+    A batch split over devices takes the dense one: its product shards without communication.
+    """
     pixels = images.reshape(len(images), -1)
     if config.encoder == "poisson":
         busiest = pixels.sum(axis=1, dtype=np.int64).max() / 255 * _probability(config)
@@ -38,7 +42,9 @@ def plan_inputs(config: MnistConfig, images: Int[np.ndarray, "n H W 1"]) -> Inpu
     synapse = config.input_synapse
     if synapse == "auto":
         able = config.model == "mlp" and config.encoder == "poisson"
-        synapse = preferred_synapse(jax.default_backend(), density) if able else "dense"
+        alone = fitting_mesh(config.batch_size) is None
+        best = preferred_synapse(jax.default_backend(), density)
+        synapse = best if able and alone else "dense"
     return InputPlan(synapse, encoding.event_capacity(busiest, pixels.shape[1]), density)
 
 

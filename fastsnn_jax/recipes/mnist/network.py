@@ -14,9 +14,9 @@ from fastsnn_jax.data import Examples
 from fastsnn_jax.losses import cross_entropy
 from fastsnn_jax.models import CNN, MLP
 from fastsnn_jax.neurons import lif, lif_preset
-from fastsnn_jax.record import Architecture
 from fastsnn_jax.recipes.mnist.config import MnistConfig
 from fastsnn_jax.recipes.mnist.inputs import InputPlan, augment, encode
+from fastsnn_jax.record import Architecture
 
 NUM_HIDDEN, NUM_CLASSES = 400, 10
 _WEIGHT_DECAY, _CLIP_NORM = 1e-5, 1.0  # of the notebook's protocol
@@ -51,7 +51,7 @@ def init_params(config: MnistConfig, model: Any, image_shape: tuple[int, ...], k
 
 
 def build_optimiser(config: MnistConfig, steps: int) -> Optimiser:
-    """Adam with cosine decay over ``steps``; the notebook's protocol clips, then adds L2, then Adam."""
+    """Adam with cosine decay over ``steps``; the notebook's: clip, then L2, then Adam."""
     if config.protocol == "notebook":
         tx = optax.chain(
             optax.clip_by_global_norm(_CLIP_NORM), optax.add_decayed_weights(_WEIGHT_DECAY),
@@ -119,13 +119,17 @@ def make_metrics(model: Any, config: MnistConfig, plan: InputPlan, per_neuron: b
 
 def spike_totals(activity: Activity, mask: Array) -> dict[str, Array]:
     """Exact int32 totals over a batch, by place in the network."""
-    names = list(activity)
-    places = {"input": names[:1], "hidden": names[1:-1], "output": names[-1:]}
-    totals = {
-        place: sum(_masked(activity[name].nonzero, mask).sum() for name in keys)
-        for place, keys in places.items()
+    counts = list(activity.values())
+
+    def total(values: list[Array]) -> Array:
+        return jnp.sum(jnp.where(mask, jnp.stack(values), 0), dtype=jnp.int32)
+
+    return {
+        "input": total([counts[0].nonzero]),
+        "hidden": total([count.nonzero for count in counts[1:-1]]),
+        "output": total([counts[-1].nonzero]),
+        "saturated": total([count.saturated for count in counts]),
     }
-    return totals | {"saturated": sum(_masked(c.saturated, mask).sum() for c in activity.values())}
 
 
 def device_examples(examples: Examples) -> tuple[Array, Array]:

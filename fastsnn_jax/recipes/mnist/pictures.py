@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fastsnn_jax import scope
@@ -47,7 +48,8 @@ def _traces(config: MnistConfig, model: Any, params: Params, test: Examples) -> 
     chosen = np.unique(test.labels, return_index=True)[1][:NUM_DIGITS]
     images = test.images[chosen]
     plan = InputPlan("dense", 1, 0.0)
-    signal = encode(config, plan, jax.random.key(config.seed), np.float32(images) / 255)
+    scaled = jnp.asarray(images, jnp.float32) / 255
+    signal = encode(config, plan, jax.random.key(config.seed), scaled)
     layer = model.layer_names[0]
     _, _, traces = model.apply({"params": params}, signal, (layer,))
     steps, count = config.num_steps, len(chosen)

@@ -14,6 +14,10 @@ from fastsnn_jax._checks import check, fail
 from fastsnn_jax._typing import Params
 from fastsnn_jax.checkpoint import CheckpointError, Checkpoints
 from fastsnn_jax.data import Dataset, Examples, load_images, split_validation
+from fastsnn_jax.recipes.mnist import network
+from fastsnn_jax.recipes.mnist.config import MAX_RATE_HZ, MnistConfig, preset
+from fastsnn_jax.recipes.mnist.inputs import InputPlan, plan_inputs
+from fastsnn_jax.recipes.mnist.pictures import draw_all
 from fastsnn_jax.record import (
     History,
     SpikeTotals,
@@ -22,10 +26,6 @@ from fastsnn_jax.record import (
     load_record,
     write_record,
 )
-from fastsnn_jax.recipes.mnist import network
-from fastsnn_jax.recipes.mnist.config import MAX_RATE_HZ, MnistConfig, preset
-from fastsnn_jax.recipes.mnist.inputs import InputPlan, plan_inputs
-from fastsnn_jax.recipes.mnist.pictures import draw_all
 from fastsnn_jax.train import (
     Journal,
     Plateau,
