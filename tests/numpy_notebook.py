@@ -4,10 +4,10 @@ Per layer, with charged membrane u and membrane v after reset:
 
     u[t] = decay * v[t-1] + x[t] @ kernel + bias;  s[t] = u[t] >= 1;  v[t] = u[t] * (1 - s[t])
 
-logits = sum over t of the last layer's s. The backward slope of s is 0.3 at every u, and the reset
-carries gradient through both of its factors:
+logits = sum over t of the last layer's s. The backward slope of s is 0.3 at every u; the spike that
+resets is a constant to the gradient:
 
-    ds[t] += -u[t] * dv[t];  du[t] = (1 - s[t]) * dv[t] + 0.3 * ds[t];  dv[t-1] = decay * du[t]
+    du[t] = (1 - s[t]) * dv[t] + 0.3 * ds[t];  dv[t-1] = decay * du[t]
 
 Computes in the dtype of its weights; knows nothing of the package under test.
 """
@@ -78,8 +78,6 @@ def pull_back(layer: Layer, d_spikes: np.ndarray, decay: float) -> np.ndarray:
     d_currents = np.empty_like(layer.charged)
     d_v = np.zeros_like(layer.charged[0])
     for t in reversed(range(len(d_currents))):
-        charged, spikes = layer.charged[t], layer.spikes[t]
-        d_spike = d_spikes[t] - charged * d_v
-        d_currents[t] = (1 - spikes) * d_v + SLOPE * d_spike
+        d_currents[t] = (1 - layer.spikes[t]) * d_v + SLOPE * d_spikes[t]
         d_v = decay * d_currents[t]
     return d_currents

@@ -3,7 +3,7 @@ time through the network, a host synchronisation for every spike count.
 
     v[t] = 0.9 v[t-1] + W x[t] + b;  spikes[t] = v[t] >= 1;  v[t] <- v[t] (1 - spikes[t])
 
-The spike's backward slope is 0.3 everywhere, and the reset carries gradient.
+The spike's backward slope is 0.3 everywhere, and the reset carries no gradient.
 """
 
 import numpy as np
@@ -63,4 +63,4 @@ def fire(v: torch.Tensor, current: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     """One step of the neuron: spikes and membrane."""
     v = DECAY * v + current
     spikes = (v >= THRESHOLD).float() + SLOPE * (v - v.detach())
-    return spikes, v * (1 - spikes)
+    return spikes, v * (1 - spikes.detach())

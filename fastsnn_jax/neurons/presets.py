@@ -3,12 +3,15 @@
 ============  ====================  ========  ===============================  ==================
 preset        update                fires at  reset, its gradient              surrogate
 ============  ====================  ========  ===============================  ==================
-notebook      v = 0.9 v + x         v >= 1    zero, attached                   constant slope 0.3
+notebook      v = 0.9 v + x         v >= 1    zero, detached                   constant slope 0.3
 snntorch      v = 0.9 v + x         v > 1     subtract, a step late, detached  arctan 2
 spikingjelly  v = v + (x - v) / 2   v >= 1    zero, attached                   logistic 4
 norse_box     v = v + (x - v) / 10  v > 1     zero, attached                   superspike 1
 spyx          v = 0.5 v + x         v > 1     subtract, output late, attached  superspike 25
 ============  ====================  ========  ===============================  ==================
+
+With the reset attached the notebook's unbounded slope makes the gradient overflow within fifty
+updates of its own recipe; detached it learns as published.
 
 Sources: the MNIST notebook whose training this package reproduces; snnTorch
 ``_neurons/leaky.py``; SpikingJelly ``activation_based/neuron/lif.py``; norse
@@ -51,6 +54,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "notebook": {
         "decay": 0.9,
         "reset": "zero",
+        "detach_reset": True,
         "surrogate": surrogate.straight_through(0.3),
     },
     "snntorch": {

@@ -77,6 +77,7 @@ class MnistConfig:
         for name in ("num_steps", "latency_window", "epochs", "batch_size", "inference_samples"):
             check_count(where, name, getattr(self, name))
         check_count(where, "seed", self.seed, at_least=0)
+        check(self.seed < 2**31, where, "seed must be < 2**31", self.seed)
         if self.patience is not None:
             check_count(where, "patience", self.patience)
         check_number(where, "max_rate_hz", self.max_rate_hz, above=0, at_most=MAX_RATE_HZ)
@@ -131,7 +132,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """Fields of a configuration from a JSON file; ValueError when it cannot be one."""
     try:
         fields = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise fail("config", f"{path} must be a readable JSON file", error) from error
     check(isinstance(fields, Mapping), "config", f"{path} must hold a JSON object",
           type(fields).__name__)

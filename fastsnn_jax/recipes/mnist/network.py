@@ -80,7 +80,7 @@ def make_loss(model: Any, config: MnistConfig, plan: InputPlan) -> Callable:
         images, labels = batch
         augment_key, code_key = jax.random.split(key)
         x = augment(config, augment_key, _scaled(images))
-        logits, activity = model.apply({"params": params}, encode(config, plan, code_key, x))
+        logits, activity = _forward(model, config, plan, params, code_key, x)
         loss = cross_entropy(logits, labels, config.label_smoothing).mean()
         everyone = jnp.ones(labels.shape, bool)
         return loss, _sums(logits, labels, everyone) | {"spikes": spike_totals(activity, everyone)}
@@ -97,8 +97,7 @@ def make_metrics(model: Any, config: MnistConfig, plan: InputPlan, per_neuron: b
 
     def metrics_fn(params: Params, batch: tuple[Array, Array], mask: Array, key: Key):
         images, labels = batch
-        signal = encode(config, plan, key, _scaled(images))
-        logits, activity = model.apply({"params": params}, signal)
+        logits, activity = _forward(model, config, plan, params, key, _scaled(images))
         loss = jnp.where(mask, cross_entropy(logits, labels), 0.0).sum()
         sums = _sums(logits, labels, mask) | {"loss": loss}
         if per_neuron:
@@ -135,6 +134,16 @@ def spike_totals(activity: Activity, mask: Array) -> dict[str, Array]:
 def device_examples(examples: Examples) -> tuple[Array, Array]:
     """Images and labels as device arrays, images still uint8."""
     return jnp.asarray(examples.images), jnp.asarray(examples.labels)
+
+
+def _forward(model: Any, config: MnistConfig, plan: InputPlan, params: Params, key: Key, x: Array):
+    logits, activity = model.apply({"params": params}, encode(config, plan, key, x))
+    if config.encoder == "direct":  # analog: every pixel costs all its synapses at every step
+        name, count = next(iter(activity.items()))
+        events = jnp.full_like(count.events, config.num_steps)
+        nonzero = jnp.full_like(count.nonzero, config.num_steps * events[0].size)
+        activity = {**activity, name: count._replace(events=events, nonzero=nonzero)}
+    return logits, activity
 
 
 def _scaled(images: Array) -> Array:

@@ -72,11 +72,15 @@ def run(
     """
     out = Path(out).resolve()
     if resume and (out / RECORD_FILE).exists():
+        record = load_record(out)
         say(f"{out} is finished; nothing to resume")
-        return load_record(out)
-    dataset = _load(config, data_dir, download, say)
+        return record
+    remarks: list[str] = []  # a complaint about the input is to be the first thing said
+    dataset = _load(config, data_dir, download, remarks.append)
     learn, select, held = _split(config, dataset)
     _claim(out, config, dataset, resume)
+    for remark in remarks:
+        say(remark)
 
     model = network.build_model(config)
     plan = plan_inputs(config, learn.images)
@@ -163,8 +167,10 @@ def _claim(out: Path, config: MnistConfig, dataset: Dataset, resume: bool) -> No
                                   f"{dataset.source}; point --data-dir to the same files")
         if preset(**saved["config"]) != config:
             raise CheckpointError(f"{out}: this run was begun with another configuration")
+        if (checkpoints := Checkpoints(out / CHECKPOINTS)).labels():
+            checkpoints.restore()  # a damaged one is refused before anything starts
         return
-    if (out / CONFIG_FILE).exists() or (out / RECORD_FILE).exists():
+    if any((out / name).exists() for name in (CONFIG_FILE, RECORD_FILE, CHECKPOINTS)):
         raise fail("mnist", "out must be a directory without a run", out, "resume it instead")
     out.mkdir(parents=True, exist_ok=True)
     scratch = out / f".{CONFIG_FILE}.{os.getpid()}"
