@@ -33,7 +33,8 @@ class MnistConfig:
       threshold, decay: of the neurons; ``learn_decay`` starts every neuron at ``decay``.
       gain: scale of the initial kernels.
       logit_scale: logit per output spike.
-      epochs, batch_size, learning_rate: of the optimiser, with cosine decay in our protocols.
+      epochs: passes over the training images; None takes as many as the dataset needs.
+      batch_size, learning_rate: of the optimiser, with cosine decay in our protocols.
       label_smoothing, ema_decay, shift, stretch: regularisation; see ``augment``.
       patience: epochs without a better selection accuracy before the run stops.
       inference_samples: test images whose spikes are measured at the end.
@@ -55,7 +56,7 @@ class MnistConfig:
     learn_decay: bool = True
     gain: float = 2.0
     logit_scale: float = 0.3
-    epochs: int = 25
+    epochs: int | None = None
     batch_size: int = 64
     learning_rate: float = 2e-3
     label_smoothing: float = 0.05
@@ -74,12 +75,13 @@ class MnistConfig:
         check_choice(where, "model", self.model, MODELS)
         check_choice(where, "encoder", self.encoder, ENCODERS)
         check_choice(where, "input_synapse", self.input_synapse, SYNAPSES)
-        for name in ("num_steps", "latency_window", "epochs", "batch_size", "inference_samples"):
+        for name in ("num_steps", "latency_window", "batch_size", "inference_samples"):
             check_count(where, name, getattr(self, name))
         check_count(where, "seed", self.seed, at_least=0)
         check(self.seed < 2**31, where, "seed must be < 2**31", self.seed)
-        if self.patience is not None:
-            check_count(where, "patience", self.patience)
+        for name in ("epochs", "patience"):
+            if getattr(self, name) is not None:
+                check_count(where, name, getattr(self, name))
         check_number(where, "max_rate_hz", self.max_rate_hz, above=0, at_most=MAX_RATE_HZ)
         check_number(where, "latency_threshold", self.latency_threshold, at_least=0, at_most=0.99)
         check_number(where, "decay", self.decay, above=0, at_most=1)
