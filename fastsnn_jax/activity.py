@@ -35,8 +35,14 @@ class SpikeCount(NamedTuple):
 Activity = Mapping[str, SpikeCount]
 
 
-def count_spikes(signal: Float[Array, "T B *N"] | SpikeTensor) -> SpikeCount:
+def count_spikes(
+    signal: Float[Array, "T B *N"] | SpikeTensor, *, binary: bool = False
+) -> SpikeCount:
     """Counts a spike train, given dense ``[T, B, *N]`` or as a `SpikeTensor`.
+
+    Args:
+      binary: the train is known to hold 0 and 1 only, so its non-zero entries are its events and
+        need no second pass over it.
 
     >>> import jax.numpy as jnp
     >>> count_spikes(jnp.array([[[1., 0.]], [[1., 1.]]])).events
@@ -46,10 +52,10 @@ def count_spikes(signal: Float[Array, "T B *N"] | SpikeTensor) -> SpikeCount:
         events = jax.lax.stop_gradient(signal.to_count().data).astype(jnp.float32)
         return SpikeCount(events, signal.num_events(), signal.saturated)
     batch = signal.shape[1]
-    # Summed over T first: then it shares the product that gives `events`.
-    fired = sum_over_time((jax.lax.stop_gradient(signal) != 0).astype(jnp.float32))
+    events = sum_over_time(signal)
+    fired = jax.lax.stop_gradient(events if binary else sum_over_time(_ones_where(signal)))
     nonzero = jnp.sum(fired.reshape(batch, -1).astype(jnp.int32), axis=1)
-    return SpikeCount(sum_over_time(signal), nonzero, jnp.zeros(batch, jnp.int32))
+    return SpikeCount(events, nonzero, jnp.zeros(batch, jnp.int32))
 
 
 def firing_rates(count: SpikeCount, num_steps: int) -> Float[Array, " *N"]:
@@ -95,3 +101,7 @@ def synaptic_events(count: SpikeCount, fan_outs: Float[Array, " *N"]) -> Float[A
     )
     axes = tuple(range(1, count.events.ndim))
     return jnp.sum(count.events * fan_outs, axis=axes)
+
+
+def _ones_where(signal: Float[Array, "T B *N"]) -> Float[Array, "T B *N"]:
+    return (signal != 0).astype(jnp.float32)
