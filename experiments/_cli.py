@@ -8,6 +8,7 @@ import argparse
 import datetime
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,7 @@ def say(line: str) -> None:
 
 def execute(main: Callable[[], dict[str, Any]]) -> NoReturn:
     """Runs ``main``, prints what it returns as the last line, and exits."""
+    signal.signal(signal.SIGINT, _leave)  # until training, which saves first, puts its own there
     try:
         figures = main()
     except (ValueError, TypeError, OSError) as error:
@@ -71,3 +73,9 @@ def execute(main: Callable[[], dict[str, Any]]) -> NoReturn:
     sys.stderr.flush()
     # Not sys.exit: after Ctrl-C the interpreter would wait for a compilation to finish.
     os._exit(status)
+
+
+def _leave(number, frame) -> NoReturn:
+    """Exits at once: a KeyboardInterrupt that strikes inside a garbage collection would be lost."""
+    os.write(sys.stderr.fileno(), b"interrupted\n")
+    os._exit(130)

@@ -1,0 +1,91 @@
+"""Long T in windows: the whole network, encoder included, is one step of `unroll`."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+from helpers import assert_trees_close, assert_trees_equal
+
+from fastsnn_jax.encoding import poisson, poisson_events
+from fastsnn_jax.models import CNN, MLP
+from fastsnn_jax.neurons import lif
+from fastsnn_jax.unroll import unroll
+
+B, CLASSES = 3, 4
+NEURON = lif(0.5, learn=("decay",))
+NETWORKS = {
+    "mlp": (MLP((6, CLASSES), NEURON), (11,), poisson),
+    "mlp_events": (MLP((6, CLASSES), NEURON), (11,), partial(poisson_events, capacity=11)),
+    "cnn": (CNN((5,), CLASSES, NEURON), (5, 6, 1), poisson),
+}
+KEY = jax.random.key(3)
+every_network = pytest.mark.parametrize("name", NETWORKS)
+
+
+def started(name):
+    model, shape, encode = NETWORKS[name]
+    probability = jax.random.uniform(jax.random.key(0), (B, *shape), maxval=0.8)
+    variables = model.init(jax.random.key(1), jnp.zeros((1, B, *shape)))
+    variables = jax.tree.map(lambda leaf: jnp.round(64 * (1.5 * leaf + 0.15)) / 64, variables)
+    return model, encode, variables, probability
+
+
+def at_once(model, encode, num_steps, variables, probability):
+    """(logits, activity) of all T in one piece."""
+    return model.apply(variables, encode(KEY, probability, num_steps))
+
+
+def in_windows(model, encode, num_steps, window, variables, probability):
+    """The same, a window of time after the other; only the states between them are kept."""
+
+    def step(variables, state, start):
+        spikes = encode(KEY, probability, window, start=start)
+        return model.apply(variables, state, spikes, method="run")
+
+    shape = probability.shape[1:]
+    rest = model.rest(len(probability), *([shape] if isinstance(model, CNN) else []))
+    starts = jnp.arange(0, num_steps, window)
+    outputs = unroll(step, variables, rest, starts, remat=True)[1]
+    return jax.tree.map(lambda leaf: leaf.sum(0), outputs)
+
+
+@every_network
+def test_logits_and_counts_of_windows_add_up_to_those_of_one_run(name):
+    model, encode, *given = started(name)
+    whole = jax.jit(partial(at_once, model, encode, 12))(*given)
+    windows = jax.jit(partial(in_windows, model, encode, 12, 3))(*given)
+    for count in whole[1].values():
+        assert (count.events > 0).any()
+    assert_trees_equal(windows, whole)
+
+
+@every_network
+def test_the_gradient_through_windows_is_that_of_one_run(name):
+    model, encode, *given = started(name)
+    weights = jax.random.normal(jax.random.key(2), (B, CLASSES))
+
+    def gradient(run):
+        return jax.jit(jax.grad(lambda *given: (weights * run(*given)[0]).sum()))(*given)
+
+    whole = gradient(partial(at_once, model, encode, 12))
+    for leaf in jax.tree.leaves(whole):
+        assert (leaf != 0).any()
+    assert_trees_close(gradient(partial(in_windows, model, encode, 12, 3)), whole, 1e-5)
+
+
+def gradient_bytes(run, *steps):
+    """Temporary memory of the compiled gradient of ``run`` on a network of 784-400-10."""
+    model = MLP(neuron=NEURON)
+    variables = jax.eval_shape(model.init, KEY, jnp.zeros((1, 1, 784)))
+    probability = jax.ShapeDtypeStruct((8, 784), jnp.float32)
+    gradient = jax.grad(lambda *given: run(model, poisson, *steps, *given)[0].sum())
+    compiled = jax.jit(gradient).lower(variables, probability).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+def test_memory_of_the_gradient_does_not_grow_with_the_number_of_windows():
+    short, long = (gradient_bytes(in_windows, num_steps, 50) for num_steps in (400, 1600))
+    assert short > 4 * 50 * 8 * 400  # the figure holds a window's membranes at least
+    assert long <= 1.5 * short
+    assert gradient_bytes(at_once, 1600) > 5 * long  # what windows are for

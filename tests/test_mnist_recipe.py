@@ -1,0 +1,291 @@
+"""Runs of the MNIST recipe on a small data set, and what they leave."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fastsnn_jax import load_run
+from fastsnn_jax.checkpoint import CheckpointError, Checkpoints
+from fastsnn_jax.data import DataError, Dataset, load_images, split_validation
+from fastsnn_jax.recipes import mnist
+from fastsnn_jax.recipes.mnist import network, pipeline
+from fastsnn_jax.recipes.mnist.config import preset
+from fastsnn_jax.recipes.mnist.inputs import InputPlan, encode, plan_inputs
+from fastsnn_jax.record import RecordError, load_record
+from fastsnn_jax.surrogate import straight_through
+from fastsnn_jax.train import Plateau
+from fastsnn_jax.train.chunk import Pace
+
+
+def tiny_dataset():
+    """Ten classes, each a bright column of its own in noise: learned in no time."""
+    random = np.random.default_rng(0)
+    labels = (np.arange(180) % 10).astype(np.int32)
+    images = random.integers(0, 40, (180, 12, 20, 1)).astype(np.uint8)
+    images[np.arange(180), :, 2 * labels] = 250
+    return Dataset("mnist", images[:120], labels[:120], images[120:], labels[120:], "by hand")
+
+
+class Finished:
+    """A finished run: its configuration, record, directory, what it said, and its loop's rule."""
+
+    def __init__(self, directory, **fields):
+        self.config = preset(**{"dataset": "mnist", "num_steps": 6, "batch_size": 16, "epochs": 2,
+                                "max_rate_hz": 500.0, "inference_samples": 37, **fields})
+        self.directory, self.said, self.rules = directory, [], []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pipeline, "load_images", lambda *_, **__: tiny_dataset())
+            inner = pipeline.train
+            patch.setattr(pipeline, "train", lambda step, source, state, rule, **options: (
+                self.rules.append(rule), inner(step, source, state, rule, **options))[1])
+            # One step a dispatch measures a speed even in a run this short.
+            patch.setattr(Pace, "length", lambda pace, remaining: 1)
+            self.record = mnist.run(self.config, directory, say=self.said.append)
+        self.rule = self.rules[0]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The default protocol's run, shared by the tests that only look."""
+    return Finished(tmp_path_factory.mktemp("runs") / "default", learning_rate=0.01)
+
+
+@pytest.fixture(scope="module")
+def notebook(tmp_path_factory):
+    return Finished(tmp_path_factory.mktemp("runs") / "notebook", protocol="notebook", epochs=3)
+
+
+@pytest.fixture(scope="module")
+def cnn(tmp_path_factory):
+    return Finished(tmp_path_factory.mktemp("runs") / "cnn", model="cnn", epochs=1)
+
+
+def test_a_run_leaves_a_valid_record_checkpoints_configuration_and_pictures(finished):
+    assert load_record(finished.directory) == finished.record
+    names = {path.name for path in finished.directory.iterdir()}
+    pictures = {f"{name}.png" for name in ("confusion", "curves", "rates", "raster", "membrane")}
+    assert names == {"record.json", "config.json", "checkpoints", *pictures}
+    assert mnist.saved_config(finished.directory) == finished.config
+    assert preset(**finished.record["config"]) == finished.config
+
+
+def test_a_run_learns_and_says_what_it_does(finished):
+    record = finished.record
+    assert record["test_accuracy"] > 30  # chance is 10, five sigma of 60 answers 19
+    assert record["dataset"]["sizes"] == {"train": 110, "validation": 10, "test": 60}
+    assert finished.said[0].startswith("data: mnist, 120 training and 60 test images from by hand")
+    assert "dense synapse" in finished.said[1] or "event synapse" in finished.said[1]
+    assert finished.said[2] == "testing, once"
+
+
+def test_the_headline_names_the_figures_of_the_record(finished):
+    headline = mnist.headline(finished.record, "here")
+    assert list(headline) == [
+        "dataset", "selected_on", "test_accuracy", "best_val_accuracy", "epochs_trained",
+        "train_samples_per_s", "event_syn_per_inference", "sparsity_ratio", "input_per_inference",
+        "hidden_per_inference", "output_per_inference", "out",
+    ]
+    inference = finished.record["inference_spikes"]
+    assert headline["out"] == "here" and headline["dataset"] == "mnist"
+    assert headline["hidden_per_inference"] == inference["total_hidden"] / 37
+    assert headline["event_syn_per_inference"] == pytest.approx(
+        inference["total_input"] / 37 * 400 + inference["total_hidden"] / 37 * 10)
+    assert headline["train_samples_per_s"] > 0 and headline["epochs_trained"] == 2
+
+
+def spikes_by_hand(run, variables, model, images, key):
+    """Input, hidden and output spikes of images by summing dense trains, on the host."""
+    plan = InputPlan("dense", 1, 0.0)
+    signal = encode(run.config, plan, key, jnp.float32(images) / 255)
+    traces = model.apply(variables, signal, model.layer_names)[2]
+    trains = [signal, *(traces[name].spikes for name in model.layer_names)]
+    return [int(np.asarray(train, np.int64).sum()) for train in trains]
+
+
+@pytest.mark.parametrize("name", ["finished", "notebook", "cnn"])
+def test_inference_spikes_are_those_of_an_independent_recount(name, request):
+    run = request.getfixturevalue(name)
+    model, variables, record = load_run(run.directory)
+    # One batch of all 37 images, padding none: the key of batch 0.
+    key = jax.random.fold_in(jax.random.split(jax.random.key(run.config.seed + 2), 2)[1], 0)
+    counted = spikes_by_hand(run, variables, model, tiny_dataset().test_images[:37], key)
+    inference = record["inference_spikes"]
+    expected = (counted[0], sum(counted[1:-1]), counted[-1])
+    assert tuple(inference[f"total_{n}"] for n in ("input", "hidden", "output")) == expected
+    assert inference["n_samples"] == 37 and min(expected) > 0
+    events = [entry["events"] for entry in record["activity"].values()]
+    assert events == counted
+
+
+def test_training_spikes_of_the_first_step_are_those_of_an_independent_recount(finished):
+    config = dataclasses.replace(finished.config, shift=0.0, stretch=0.0)
+    learn, _ = split_validation(tiny_dataset(), seed=0)
+    model = network.build_model(config)
+    params = network.init_params(config, model, (12, 20, 1), jax.random.key(0))
+    key = jax.random.key(5)
+    loss = network.make_loss(model, config, plan_inputs(config, learn.images))
+    batch = learn.images[:16], learn.labels[:16]
+    _, sums = jax.jit(loss)(params, jax.tree.map(jnp.asarray, batch), key)
+    run = type("Run", (), {"config": config})
+    by_hand = spikes_by_hand(run, {"params": params}, model, batch[0], jax.random.split(key)[1])
+    assert [int(sums["spikes"][n]) for n in ("input", "hidden", "output")] == by_hand
+    assert int(sums["samples"]) == 16 and int(sums["spikes"]["saturated"]) == 0
+
+
+def test_training_totals_are_integers_over_every_sample_seen(finished):
+    spikes = finished.record["training_spikes"]
+    assert spikes["total_samples"] == 2 * (110 // 16) * 16
+    for name in ("input", "hidden", "output"):
+        assert type(spikes[f"total_{name}"]) is int and spikes[f"total_{name}"] > 0
+        assert spikes[f"{name}_per_sample"] == spikes[f"total_{name}"] / 192
+
+
+@pytest.mark.parametrize("name", ["finished", "notebook", "cnn"])
+def test_a_loaded_run_reproduces_its_test_accuracy_and_confusion(name, request):
+    run = request.getfixturevalue(name)
+    model, variables, record = load_run(run.directory)
+    test = tiny_dataset().test
+    key = jax.random.split(jax.random.key(run.config.seed + 2), 2)[0]
+    signal = encode(run.config, InputPlan("dense", 1, 0.0), jax.random.fold_in(key, 0),
+                    jnp.float32(test.images) / 255)
+    answers = np.asarray(model.apply(variables, signal)[0].argmax(-1))
+    confusion = np.zeros((10, 10), int)
+    np.add.at(confusion, (test.labels, answers), 1)
+    assert record["confusion_matrix"] == confusion.tolist()
+    assert record["test_accuracy"] == pytest.approx(100 * (answers == test.labels).mean())
+
+
+def test_selected_parameters_are_those_of_the_best_epoch(finished):
+    journal = Checkpoints(finished.directory / "checkpoints").restore().journal
+    history = finished.record["training_history"]["val_acc"]
+    assert journal["best_epoch"] == 1 + int(np.argmax(history))
+    assert finished.record["training_results"]["best_val_accuracy"] == max(history)
+
+
+def test_a_finished_run_is_not_repeated(finished):
+    said = []
+    record = mnist.run(finished.config, finished.directory, resume=True, say=said.append)
+    assert record == finished.record
+    assert said == [f"{finished.directory} is finished; nothing to resume"]
+
+
+def test_the_directory_of_another_run_is_refused(finished, tmp_path):
+    with pytest.raises(ValueError, match="out must be a directory without a run"):
+        mnist.run(preset(dataset="digits", smoke=True), finished.directory)
+    Checkpoints(tmp_path / "checkpoints").save({"params": {"w": np.zeros(1)}}, {})
+    with pytest.raises(ValueError, match="out must be a directory without a run"):
+        mnist.run(preset(dataset="digits", smoke=True), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+
+
+def test_resume_refuses_other_data_and_another_configuration(tmp_path):
+    config = preset(dataset="digits", smoke=True)
+    digits = pipeline._load(config, None, False, lambda line: None)
+    pipeline._claim(tmp_path, config, digits, resume=False)
+    with pytest.raises(CheckpointError, match="begun with another configuration"):
+        mnist.run(dataclasses.replace(config, seed=1), tmp_path, resume=True)
+    with pytest.raises(CheckpointError, match="trained on other data"):
+        mnist.run(dataclasses.replace(config, smoke=False), tmp_path, resume=True)
+    with pytest.raises(CheckpointError, match="expected a run with config.json"):
+        mnist.run(config, tmp_path / "nothing", resume=True)
+
+
+def test_load_run_refuses_a_directory_without_a_record_or_checkpoint(finished, tmp_path):
+    with pytest.raises(RecordError):
+        load_run(tmp_path)
+    (tmp_path / "record.json").write_bytes((finished.directory / "record.json").read_bytes())
+    with pytest.raises(CheckpointError, match="no finished checkpoint"):
+        load_run(tmp_path)
+
+
+def test_a_batch_larger_than_what_is_left_to_train_on_is_refused_before_anything_is_said(tmp_path):
+    said = []
+    with pytest.raises(ValueError, match="batch size must be <= 587, the images to train on"):
+        mnist.run(preset(dataset="digits", smoke=True, batch_size=588), tmp_path / "run",
+                  say=said.append)
+    assert not said and not (tmp_path / "run").exists()
+
+
+def test_missing_data_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(DataError):
+        mnist.run(preset(dataset="mnist"), tmp_path / "run", data_dir=tmp_path / "none")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_notebook_learns_from_all_and_selects_on_the_test_set(notebook):
+    record = notebook.record
+    assert record["metrics"]["selected_on"] == "test"
+    assert record["dataset"]["sizes"] == {"train": 120, "validation": 0, "test": 60}
+    assert notebook.rule.patience == 5 and notebook.rule.target == 98.0
+    assert notebook.rule.plateau == Plateau(factor=0.5, patience=2, threshold=1e-4)
+    training = record["training_config"]
+    assert (training["optimizer"], training["weight_decay"], training["grad_clip_max_norm"]) == (
+        "adam", 1e-5, 1.0)
+    neuron = network.build_model(notebook.config).neuron
+    assert neuron.reset == "zero" and neuron.learn == ()
+    assert neuron.surrogate == straight_through(0.3)
+    assert (neuron.decay, neuron.threshold) == (0.9, 1.0)
+
+
+def test_our_protocols_hold_out_one_in_twelve_and_stop_at_no_target(finished):
+    assert (finished.rule.target, finished.rule.plateau) == (None, None)
+    assert finished.record["metrics"]["selected_on"] == "validation"
+
+
+def test_a_cnn_has_no_fan_out_and_counts_every_layer(cnn):
+    record = cnn.record
+    undefined = ("n_syn_input_hidden", "n_syn_hidden_output", "n_synapses_total",
+                 "fanout_input_to_hidden", "fanout_hidden_to_output")
+    assert all(record["connectivity"][key] is None for key in undefined)
+    assert all(record["architecture"][key] is None for key in (*undefined, "n_hidden"))
+    proxies = record["energy_proxies"]
+    assert proxies["event_syn_per_inference"] is proxies["dense_ops_per_inference"] is None
+    activity = record["activity"]
+    assert list(activity) == ["conv0/kernel", "conv1/kernel", "dense/kernel", "output"]
+    sizes = [entry["neurons"] for entry in activity.values()]
+    assert sizes == [12 * 20, 6 * 10 * 12, 3 * 5 * 24, 10]
+    hidden = activity["conv1/kernel"]["events"] + activity["dense/kernel"]["events"]
+    assert record["inference_spikes"]["total_hidden"] == hidden
+
+
+def test_with_few_events_a_bright_pixel_spikes_once_and_a_dark_one_never(tmp_path):
+    run = Finished(tmp_path / "run", protocol="few-events", epochs=1)
+    bright = tiny_dataset().test_images[:37].astype(np.float32) / 255
+    bright = bright >= run.config.latency_threshold
+    assert run.record["inference_spikes"]["total_input"] == bright.sum() > 0
+    assert run.record["encoding"]["max_rate_hz"] is None
+    assert run.record["metrics"]["input_synapse"] == "dense"
+
+
+def test_an_analog_input_is_counted_as_events_of_every_pixel_at_every_step(tmp_path):
+    run = Finished(tmp_path / "run", encoder="direct", epochs=1)
+    pixels, steps = 12 * 20, 6
+    record = run.record
+    assert record["inference_spikes"]["total_input"] == 37 * pixels * steps
+    assert record["training_spikes"]["total_input"] == 96 * pixels * steps
+    hidden = record["inference_spikes"]["hidden_per_inference"]
+    assert record["energy_proxies"]["event_syn_per_inference"] == pytest.approx(
+        pixels * steps * 400 + hidden * 10)
+
+
+def test_neurons_silent_over_all_of_inference_are_counted(finished):
+    hidden = finished.record["activity"]["dense1/kernel"]
+    model, variables, _ = load_run(finished.directory)
+    key = jax.random.fold_in(jax.random.split(jax.random.key(2), 2)[1], 0)
+    signal = encode(finished.config, InputPlan("dense", 1, 0.0), key,
+                    jnp.float32(tiny_dataset().test_images[:37]) / 255)
+    activity = model.apply(variables, signal)[1]
+    silent = int((np.asarray(activity["dense1/kernel"].events).sum(0) == 0).sum())
+    assert hidden["silent"] == silent and hidden["neurons"] == 400
+
+
+def test_a_smoke_run_takes_a_few_hundred_images():
+    said = []
+    dataset = pipeline._load(preset(dataset="digits", smoke=True), None, False, said.append)
+    full = load_images("digits")
+    assert (len(dataset.train_labels), len(dataset.test_labels)) == (640, 256)
+    np.testing.assert_array_equal(dataset.train_images, full.train_images[:640])
+    assert said[-1].startswith("data: digits, 640 training and 256 test images")
