@@ -35,14 +35,8 @@ class SpikeCount(NamedTuple):
 Activity = Mapping[str, SpikeCount]
 
 
-def count_spikes(
-    signal: Float[Array, "T B *N"] | SpikeTensor, *, binary: bool = False
-) -> SpikeCount:
+def count_spikes(signal: Float[Array, "T B *N"] | SpikeTensor) -> SpikeCount:
     """Counts a spike train, given dense ``[T, B, *N]`` or as a `SpikeTensor`.
-
-    Args:
-      binary: the train is known to hold 0 and 1 only, so its non-zero entries are its events and
-        need no second pass over it.
 
     >>> import jax.numpy as jnp
     >>> count_spikes(jnp.array([[[1., 0.]], [[1., 1.]]])).events
@@ -51,11 +45,10 @@ def count_spikes(
     if isinstance(signal, SpikeTensor):
         events = jax.lax.stop_gradient(signal.to_count().data).astype(jnp.float32)
         return SpikeCount(events, signal.num_events(), signal.saturated)
-    batch = signal.shape[1]
-    events = sum_over_time(signal)
-    fired = jax.lax.stop_gradient(events if binary else sum_over_time(_ones_where(signal)))
-    nonzero = jnp.sum(fired.reshape(batch, -1).astype(jnp.int32), axis=1)
-    return SpikeCount(events, nonzero, jnp.zeros(batch, jnp.int32))
+    # Not from `events`: whoever reads only totals is then spared the sum per neuron.
+    axes = (0, *range(2, signal.ndim))
+    nonzero = jnp.sum(signal != 0, axis=axes, dtype=jnp.float32).astype(jnp.int32)
+    return SpikeCount(sum_over_time(signal), nonzero, jnp.zeros_like(nonzero))
 
 
 def firing_rates(count: SpikeCount, num_steps: int) -> Float[Array, " *N"]:
@@ -101,7 +94,3 @@ def synaptic_events(count: SpikeCount, fan_outs: Float[Array, " *N"]) -> Float[A
     )
     axes = tuple(range(1, count.events.ndim))
     return jnp.sum(count.events * fan_outs, axis=axes)
-
-
-def _ones_where(signal: Float[Array, "T B *N"]) -> Float[Array, "T B *N"]:
-    return (signal != 0).astype(jnp.float32)

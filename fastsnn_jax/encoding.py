@@ -10,6 +10,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fastsnn_jax._checks import check, check_count, check_floating, check_number
 from fastsnn_jax._typing import Array, ArrayLike, Float, Int, Key
@@ -141,7 +142,8 @@ def _values(where: str, x: ArrayLike, num_steps: int) -> Array:
     check_floating(where, "input", x)
     check(x.ndim >= 1, where, "input must have a batch axis", x.shape)
     if not isinstance(x, jax.core.Tracer) and x.size:
-        low, high = float(x.min()), float(x.max())
+        values = np.asarray(x)  # not x.min(), which is traced when a jitted function closes over x
+        low, high = float(values.min()), float(values.max())
         check(low >= 0 and high <= 1, where, "values must lie in [0, 1]", f"{low:g} to {high:g}")
     return x
 

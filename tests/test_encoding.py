@@ -141,6 +141,14 @@ def test_bad_input_is_refused(call, message):
         call()
 
 
+def test_a_jitted_function_may_close_over_its_input():
+    """The range check once traced it."""
+    p = jnp.full((2, 3), 0.5)
+    np.testing.assert_array_equal(
+        jax.jit(lambda key: encoding.poisson(key, p, 4))(KEY), encoding.poisson(KEY, p, 4)
+    )
+
+
 def test_integer_input_is_refused():
     with pytest.raises(TypeError, match="floating"):
         encoding.poisson(KEY, jnp.ones((2, 3), jnp.int32), 5)

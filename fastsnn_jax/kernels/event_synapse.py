@@ -80,6 +80,7 @@ def _backward(residual, cotangent):
     slots, kernel = residual
     num_channels, dtype = kernel.shape[0], _sum_dtype(cotangent.dtype)
     num_rows = cotangent.shape[0]
+    slots = jnp.pad(slots, ((0, len(slots) % 2), (0, 0)), constant_values=num_channels)
     size = min(_BLOCK, num_rows)
 
     def add_block(b, total):
@@ -89,10 +90,12 @@ def _backward(residual, cotangent):
         rows = jnp.where(own, jax.lax.dynamic_slice_in_dim(slots, start, size, 1), num_channels)
         block = jax.lax.dynamic_slice_in_dim(cotangent, start, size).astype(dtype)
 
-        def add_slot(k, total):
-            return total.at[rows[k]].add(block, mode="drop")
+        def add_pair(k, total):  # two a turn: each turn of the loop has its price
+            total = total.at[rows[2 * k]].add(block, mode="drop")
+            return total.at[rows[2 * k + 1]].add(block, mode="drop")
 
-        return jax.lax.fori_loop(0, _used_slots(rows, num_channels), add_slot, total)
+        used = _used_slots(rows, num_channels)
+        return jax.lax.fori_loop(0, (used + 1) // 2, add_pair, total)
 
     total = jnp.zeros((num_channels, cotangent.shape[1]), dtype)
     total = jax.lax.fori_loop(0, -(-num_rows // size), add_block, total)

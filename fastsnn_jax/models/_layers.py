@@ -24,12 +24,12 @@ def run_layers(
     for i, (name, layer) in enumerate(layers.items()):
         if isinstance(layer, SpikingDense) and len(signal.shape) == 5:
             signal = signal.reshape(*signal.shape[:2], -1)  # conv maps become rows
-        activity[f"{name}/kernel"] = count_spikes(signal, binary=i > 0)
+        activity[f"{name}/kernel"] = count_spikes(signal)
         layer_state, signal = layer(signal, None if state is None else state[i], name in trace)
         if name in trace:
             traces[name], signal = signal, signal.spikes
         states.append(layer_state)
-    activity["output"] = count_spikes(signal, binary=True)
+    activity["output"] = count_spikes(signal)
     logits = logit_scale * jnp.sum(signal, axis=0, dtype=jnp.float32)
     outputs = (logits, activity, traces) if trace else (logits, activity)
     return tuple(states), outputs
