@@ -297,3 +297,23 @@ def test_our_protocols_take_adam_with_cosine_decay_to_zero():
     expected = [0.5 * (1 + np.cos(np.pi * i / 4)) / 2 for i in range(5)]
     np.testing.assert_allclose(sizes, expected, atol=1e-5)
     assert optimiser[1:] == ("adam, cosine decay", 0.0, None)
+
+
+@pytest.mark.parametrize("encoder", ["poisson", "latency", "direct"])
+def test_a_long_run_in_windows_equals_the_run_at_once(encoder):
+    config = preset(encoder=encoder, num_steps=2 * network.WINDOW + 7, latency_window=60)
+    images = np.random.default_rng(0).random((2, 4, 3, 1)).astype(np.float32)
+    model = network.build_model(config)
+    params = network.init_params(config, model, (4, 3, 1), jax.random.key(0))
+    plan = InputPlan("dense", 1, 0.0)
+    metrics = network.make_metrics(model, config, plan, per_neuron=True)
+    labels = jnp.zeros(2, jnp.int32)
+    pixels = np.uint8(255 * images)
+    counted = metrics(params, (pixels, labels), jnp.ones(2, bool), jax.random.key(1))
+    signal = encode(config, plan, jax.random.key(1), jnp.float32(pixels) / 255)
+    _, activity = model.apply({"params": params}, signal)
+    for name in ("dense1/kernel", "output"):
+        np.testing.assert_array_equal(
+            counted["activity"][name]["per_neuron"], activity[name].events.sum(0)
+        )
+    assert activity["dense1/kernel"].nonzero.sum() > 0

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from fastsnn_jax._checks import check, fail
 from fastsnn_jax._typing import Array, Float, Int, Shaped
 
-DENSITY_LIMIT_CPU = 0.1  # events per row / channels; benchmarks/event_synapse.py finds the crossing
+DENSITY_LIMIT_CPU = 0.07  # where forward and gradient cross; benchmarks/event_synapse.py
 _SLOTS = 8  # kernel rows gathered per pass over the accumulator; same benchmark
 _BLOCK = 64  # rows whose cotangents stay in cache while their events are added; same benchmark
 
@@ -59,7 +59,7 @@ def preferred_synapse(platform: str, density: float) -> str:
 
     Args:
       platform: ``jax.default_backend()``. Gathers of single rows pay on CPU only.
-      density: events in the fullest row as a fraction of the channels, measured on the data.
+      density: mean events per row of the busiest sample, as a fraction of the channels.
     """
     if not 0 <= density <= 1:
         raise fail("preferred_synapse", "density must be in [0, 1]", density)

@@ -49,19 +49,21 @@ def plan_inputs(config: MnistConfig, images: Int[np.ndarray, "n H W 1"]) -> Inpu
 
 
 def encode(
-    config: MnistConfig, plan: InputPlan, key: Key, images: Float[Array, "B H W 1"]
+    config: MnistConfig, plan: InputPlan, key: Key, images: Float[Array, "B H W 1"],
+    start: int | Array = 0, steps: int | None = None,
 ) -> Float[Array, "T B *N"] | SpikeTensor:
-    """Spikes of images in [0, 1]: flat for the mlp, maps for the cnn."""
+    """Spikes of images in [0, 1]: flat for the mlp, maps for the cnn; all T, or a window of it."""
+    steps = config.num_steps if steps is None else steps
     x = images.reshape(len(images), -1) if config.model == "mlp" else images
-    steps = config.num_steps
     if config.encoder == "poisson":
         probability = x * _probability(config)
         if plan.synapse == "event":
-            return encoding.poisson_events(key, probability, steps, plan.capacity)
-        return encoding.poisson(key, probability, steps)
+            return encoding.poisson_events(key, probability, steps, plan.capacity, start=start)
+        return encoding.poisson(key, probability, steps, start=start)
     if config.encoder == "latency":
         return encoding.latency(
-            x, steps, threshold=config.latency_threshold, window=config.latency_window
+            x, steps, threshold=config.latency_threshold, window=config.latency_window,
+            start=start,
         )
     return encoding.direct(x, steps)
 
