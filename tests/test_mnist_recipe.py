@@ -33,8 +33,10 @@ class Finished:
     """A finished run: its configuration, record, directory, what it said, and its loop's rule."""
 
     def __init__(self, directory, **fields):
-        self.config = preset(**{"dataset": "mnist", "num_steps": 6, "batch_size": 16, "epochs": 2,
-                                "max_rate_hz": 500.0, "inference_samples": 37, **fields})
+        self.config = preset(**{
+            "dataset": "mnist", "num_steps": 6, "latency_window": 5, "batch_size": 16,
+            "epochs": 2, "max_rate_hz": 500.0, "inference_samples": 37, **fields,
+        })
         self.directory, self.said, self.rules = directory, [], []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pipeline, "load_images", lambda *_, **__: tiny_dataset())

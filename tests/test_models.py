@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.errors import ScopeParamShapeError
 from helpers import assert_trees_close, assert_trees_equal
 
 from fastsnn_jax.activity import fan_out
@@ -265,7 +264,7 @@ def test_no_step_another_width_or_another_batch_than_the_state_is_refused(name):
     model, variables, x = started(name)
     with pytest.raises(ValueError):
         apply(model, variables, x[:0])
-    with pytest.raises((ValueError, ScopeParamShapeError)):
+    with pytest.raises(ValueError, match="channels"):
         apply(model, variables, x[..., :-1])
     state = window(model, variables, None, x[:, 1:])[0]
     with pytest.raises(ValueError):
@@ -293,3 +292,16 @@ def test_the_initial_kernel_has_the_asked_variance():
     sigma = gain / math.sqrt(inputs)
     assert abs(kernel.mean()) < 5 * sigma / math.sqrt(count)
     assert abs(kernel.var() / sigma**2 - 1) < 5 * math.sqrt(2 / count)
+
+
+def test_input_of_another_width_or_kind_is_refused():
+    mlp, cnn = MLP(features=(4, 3)), CNN(channels=(2,), num_classes=3)
+    variables = mlp.init(jax.random.key(0), jnp.zeros((1, 1, 5)))
+    with pytest.raises(ValueError, match="dense0: input must have 5 channels, got 6"):
+        mlp.apply(variables, jnp.zeros((2, 1, 6)))
+    with pytest.raises(ValueError, match="state must hold the 2 layers, got 1"):
+        mlp.apply(variables, mlp.rest(1)[:1], jnp.zeros((2, 1, 5)), method="run")
+    with pytest.raises(TypeError, match="conv0: input must be an array"):
+        cnn.init(jax.random.key(0), SpikeTensor.from_dense(jnp.zeros((2, 1, 4, 4, 1))))
+    with pytest.raises(ValueError, match="at least one layer"):
+        MLP(features=()).init(jax.random.key(0), jnp.zeros((1, 1, 5)))

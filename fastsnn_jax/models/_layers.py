@@ -17,6 +17,9 @@ def run_layers(
     trace: tuple[str, ...],
 ):
     """Runs spiking layers in order; results as in ``MLP.run``. The last layer is the readout."""
+    check(len(layers) > 0, "model", "it must have at least one layer", len(layers))
+    check(state is None or len(state) == len(layers), "model",
+          f"state must hold the {len(layers)} layers", state and len(state), "use model.rest")
     unknown = [name for name in trace if name not in layers]
     check(not unknown, "trace", f"layers must be among {', '.join(layers)}", unknown)
     states, activity, traces = [], {}, {}

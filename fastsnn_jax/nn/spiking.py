@@ -80,11 +80,10 @@ class SpikingDense(nn.Module):
     def __call__(
         self, x: Signal, state: State = None, trace: bool = False
     ) -> tuple[State, Float[Array, "T B M"] | Trace]:
-        check(len(x.shape) == (2 if isinstance(x, SpikeTensor) else 3), self.name or "SpikingDense",
-              "input must be [T, B, N]", x.shape)
-        init = nn.initializers.variance_scaling(self.gain**2, "fan_in", "normal")
-        kernel = self.param("kernel", init, (x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        where = self.name or "SpikingDense"
+        rank = 2 if isinstance(x, SpikeTensor) else 3  # a SpikeTensor's shape is without T
+        check(len(x.shape) == rank, where, "input must be [T, B, N]", x.shape)
+        kernel, bias = _parameters(self, where, (x.shape[-1],))
         current = x.synapse(kernel) if isinstance(x, SpikeTensor) else x @ kernel
         return Spiking(self.neuron, name="spiking")(add_bias(current, bias), state, trace)
 
@@ -110,12 +109,24 @@ class SpikingConv(nn.Module):
     def __call__(
         self, x: Float[Array, "T B H W C"], state: State = None, trace: bool = False
     ) -> tuple[State, Float[Array, "T B H W M"] | Trace]:
-        check(x.ndim == 5, self.name or "SpikingConv", "input must be [T, B, H, W, C]", x.shape)
-        init = nn.initializers.variance_scaling(self.gain**2, "fan_in", "normal")
-        kernel = self.param("kernel", init, (*self.kernel_size, x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        where = self.name or "SpikingConv"
+        if isinstance(x, SpikeTensor):
+            raise TypeError(f"{where}: input must be an array [T, B, H, W, C], got a SpikeTensor")
+        check(x.ndim == 5, where, "input must be [T, B, H, W, C]", x.shape)
+        kernel, bias = _parameters(self, where, (*self.kernel_size, x.shape[-1]))
+        x = x.astype(jnp.promote_types(x.dtype, kernel.dtype))  # spikes may come as integers
         current = add_bias(convolve(x, kernel, self.strides), bias)
         return Spiking(self.neuron, name="spiking")(current, state, trace)
+
+
+def _parameters(module: Any, where: str, fan_in: tuple[int, ...]) -> tuple[Array, Array]:
+    """Kernel ``[*fan_in, features]`` and bias of a layer; its last fan-in axis is the input's."""
+    if module.has_variable("params", "kernel"):
+        channels = module.get_variable("params", "kernel").shape[-2]
+        check(fan_in[-1] == channels, where, f"input must have {channels} channels", fan_in[-1])
+    init = nn.initializers.variance_scaling(module.gain**2, "fan_in", "normal")
+    kernel = module.param("kernel", init, (*fan_in, module.features))
+    return kernel, module.param("bias", nn.initializers.zeros, (module.features,))
 
 
 def convolve(

@@ -95,6 +95,10 @@ class MnistConfig:
         for name in ("learn_decay", "smoke"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{where}: {name} must be true or false, got {getattr(self, name)}")
+        if self.encoder == "latency":
+            check(self.num_steps >= self.latency_window, where,
+                  f"num_steps must be >= {self.latency_window}, the latency window", self.num_steps,
+                  "later spikes would be lost")
         event = self.input_synapse == "event"
         check(not event or (self.model == "mlp" and self.encoder == "poisson"), where,
               "input_synapse 'event' needs model mlp and encoder poisson",
