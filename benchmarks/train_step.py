@@ -4,8 +4,9 @@
     python -m benchmarks.train_step --peers PEERS_PYTHON    interleaved with the other libraries
 
 Four calls, as in ``benchmarks/peers/common.py``: training end to end (encoding included) and with
-spikes given, inference likewise. Ours runs the loop's own program, many steps a dispatch; the peers
-run the way each is fastest, a step a call. Optimiser of both: clip to norm 1, L2 1e-5, Adam 3e-3.
+spikes given in each library's own form (event lists for ours), inference likewise. Ours runs the
+loop's own program, many steps a dispatch; the peers run the way each is fastest, a step a call.
+Optimiser of both: clip to norm 1, L2 1e-5, Adam 3e-3.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from fastsnn_jax.train.chunk import Chunk
 CALLS = ("train", "train_given", "infer", "infer_given")
 PEERS = ("notebook", "snntorch", "spikingjelly", "norse", "spyx", "snnax")
 STEPS_PER_CALL = 60  # about half a second, as the training loop dispatches
-NUM_BATCHES = 4
+NUM_BATCHES = 16  # cycled through, as the peers do
 
 
 class Ours:

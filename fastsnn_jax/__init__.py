@@ -4,7 +4,20 @@ Everything that has time is one pure function ``step(params, state, x) -> (state
 runs any of them and any of them can stop and resume.
 """
 
-from fastsnn_jax import data, encoding, losses, models, neurons, nn, scope, surrogate, train
+from fastsnn_jax import (
+    activity,
+    codings,
+    data,
+    encoding,
+    losses,
+    models,
+    neurons,
+    nn,
+    scope,
+    sharding,
+    surrogate,
+    train,
+)
 from fastsnn_jax.activity import SpikeCount, count_spikes, firing_rates
 from fastsnn_jax.checkpoint import CheckpointError, Checkpoints
 from fastsnn_jax.data import DataError
@@ -27,7 +40,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CheckpointError", "Checkpoints", "DataError", "RecordError", "SpikeCount", "SpikeTensor",
-    "adaptive_lif", "count_spikes", "current_lif", "data", "encoding", "firing_rates", "fit",
-    "integrate_and_fire", "leaky_integrator", "lif", "lif_preset", "load_record", "load_run",
-    "losses", "models", "neurons", "nn", "recurrent", "scope", "surrogate", "train", "unroll",
+    "activity", "adaptive_lif", "codings", "count_spikes", "current_lif", "data", "encoding",
+    "firing_rates", "fit", "integrate_and_fire", "leaky_integrator", "lif", "lif_preset",
+    "load_record", "load_run", "losses", "models", "neurons", "nn", "recurrent", "scope",
+    "sharding", "surrogate", "train", "unroll",
 ]

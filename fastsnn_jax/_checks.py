@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 
 def fail(where: str, expected: str, got: Any, remedy: str = "") -> ValueError:
@@ -28,19 +29,19 @@ def check_number(
     at_most: float = math.inf,
 ) -> None:
     """Raises TypeError unless ``value`` is a number, ValueError unless in range and not NaN."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{where}: {name} must be a number, got {value!r}")
     bounds = [f"> {above:g}"] * (above > -math.inf) + [f">= {at_least:g}"] * (at_least > -math.inf)
     bounds += [f"<= {at_most:g}"] * (at_most < math.inf)
     inside = value > above and value >= at_least and value <= at_most
-    check(inside, where, f"{name} must be {' and '.join(bounds) or 'a number'}", value)
+    check(bool(inside), where, f"{name} must be {' and '.join(bounds) or 'a number'}", value)
 
 
 def check_count(where: str, name: str, value: Any, *, at_least: int = 1) -> None:
     """Raises TypeError unless ``value`` is an int, ValueError when it is below ``at_least``."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{where}: {name} must be an int, got {value!r}")
-    check(value >= at_least, where, f"{name} must be >= {at_least}", value)
+    check(bool(value >= at_least), where, f"{name} must be >= {at_least}", value)
 
 
 def check_floating(where: str, name: str, array: Any) -> None:

@@ -21,7 +21,8 @@ class SpikeCount(NamedTuple):
     """Spikes of one signal over all T.
 
     Attributes:
-      events: float32 ``[B, *N]``, spikes of each neuron; exact below 2^24.
+      events: float32 ``[B, *N]``, spikes of each neuron, those of either sign; exact below 2^24.
+        Of an analog signal the sum of magnitudes.
       nonzero: int32 ``[B]``, non-zero entries over all T and N. For a binary train the total of
         ``events``, and the cheaper way to it.
       saturated: int32 ``[B]``, spikes that did not fit their representation and were dropped.
@@ -43,12 +44,18 @@ def count_spikes(signal: Float[Array, "T B *N"] | SpikeTensor) -> SpikeCount:
     Array([[2., 1.]], dtype=float32)
     """
     if isinstance(signal, SpikeTensor):
-        events = jax.lax.stop_gradient(signal.to_count().data).astype(jnp.float32)
+        form = signal if signal.form == "count" else signal.to_dense()
+        spikes = jnp.abs(jax.lax.stop_gradient(form.data)).astype(jnp.float32)
+        events = spikes if form.form == "count" else sum_over_time(spikes)
         return SpikeCount(events, signal.num_events(), signal.saturated)
     # Not from `events`: whoever reads only totals is then spared the sum per neuron.
     axes = (0, *range(2, signal.ndim))
     nonzero = jnp.sum(signal != 0, axis=axes, dtype=jnp.float32).astype(jnp.int32)
-    return SpikeCount(sum_over_time(signal), nonzero, jnp.zeros_like(nonzero))
+    # Not abs, whose gradient at 0 would keep a rate penalty from silent neurons.
+    if not jnp.issubdtype(signal.dtype, jnp.floating):
+        signal = signal.astype(jnp.float32)
+    magnitude = jnp.where(signal < 0, -signal, signal)
+    return SpikeCount(sum_over_time(magnitude), nonzero, jnp.zeros_like(nonzero))
 
 
 def firing_rates(count: SpikeCount, num_steps: int) -> Float[Array, " *N"]:

@@ -103,7 +103,7 @@ def latency(
       start: first step drawn.
     """
     x = _values("latency", x, num_steps)
-    times = _spike_times(x, num_steps, threshold, window)
+    times = _spike_times(x, num_steps, threshold, window, start)
     return (_steps(num_steps, start, x.ndim) == times).astype(x.dtype)
 
 
@@ -166,9 +166,14 @@ def _steps(num_steps: int, start: int | Array, trailing: int) -> Int[Array, "T .
     return steps.reshape(num_steps, *[1] * trailing)
 
 
-def _spike_times(x: Array, num_steps: int, threshold: float, window: int | None) -> Array:
+def _spike_times(
+    x: Array, num_steps: int, threshold: float, window: int | None, start: int | Array
+) -> Array:
     check_number("latency", "threshold", threshold, at_least=0)
     check(threshold < 1, "latency", "threshold must be < 1", threshold)
+    whole = isinstance(start, int) and start == 0
+    check(window is not None or whole, "latency", "a part of the train needs a window",
+          f"start {start} and window None", "give the window of the whole train")
     window = num_steps if window is None else window
     check_count("latency", "window", window)
     times = jnp.round((1 - x) / (1 - threshold) * (window - 1)).astype(jnp.int32)
@@ -176,7 +181,7 @@ def _spike_times(x: Array, num_steps: int, threshold: float, window: int | None)
 
 
 def _threshold_24_bit(probability: Float[Array, "B N"]) -> Int[Array, "B N"]:
-    return jnp.round(probability * 2**24).astype(jnp.uint32)
+    return jnp.round(probability.astype(jnp.float32) * 2**24).astype(jnp.uint32)
 
 
 def _row_hashes(key: Key, num_steps: int, batch: int, start) -> tuple[Array, Array]:

@@ -45,9 +45,12 @@ def test_maps_keep_their_shape_and_total_over_all_of_it():
     assert count.nonzero.tolist() == [12, 12]
 
 
-def test_of_signed_or_graded_spikes_events_sum_values_and_nonzero_counts_entries():
+def test_spikes_of_either_sign_are_events_and_graded_ones_weigh_their_size():
     train = jnp.asarray(TRAIN).at[0, 0, 1].set(-1.0).at[1, 1, 1].set(2.5)
-    check_count(count_spikes(train), [[2, 2, 0], [2, 5.5, 0]], [6, 6], [0, 0])
+    check_count(count_spikes(train), [[2, 4, 0], [2, 5.5, 0]], [6, 6], [0, 0])
+    signed = SpikeTensor.from_dense(jnp.array([[[1.0, -1.0]], [[-1.0, 0.0]]]), coding="ternary")
+    check_count(count_spikes(signed), [[2, 1]], [3], [0])
+    check_count(count_spikes(signed.to_event(2)), [[2, 1]], [3], [0])
 
 
 def test_every_view_of_a_spike_tensor_counts_alike():

@@ -152,3 +152,15 @@ def test_a_jitted_function_may_close_over_its_input():
 def test_integer_input_is_refused():
     with pytest.raises(TypeError, match="floating"):
         encoding.poisson(KEY, jnp.ones((2, 3), jnp.int32), 5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_probabilities_of_any_float_dtype_keep_their_rate(dtype):
+    spikes = encoding.poisson(KEY, jnp.full((50, 40), 0.5, dtype), 20)
+    assert spikes.dtype == dtype
+    assert abs(float(spikes.astype(jnp.float32).mean()) - 0.5) <= 5 * 0.5 / np.sqrt(spikes.size)
+
+
+def test_a_window_of_latency_spikes_needs_the_window_of_the_whole():
+    with pytest.raises(ValueError, match="needs a window"):
+        encoding.latency(jnp.ones((2, 3)), 5, start=5)

@@ -15,7 +15,7 @@ N, FEATURES, CLASSES = 60, 4, 3
 
 
 class Count(NamedTuple):
-    events: jax.Array
+    nonzero: jax.Array
 
 
 class Threshold:
@@ -26,7 +26,7 @@ class Threshold:
 
     def apply(self, variables, inputs):
         logits = (inputs @ variables["params"]).mean(0)
-        return logits, {"input": Count((inputs > 0.5).sum(0).astype(jnp.float32))}
+        return logits, {"input": Count((inputs > 0.5).sum((0, 2), dtype=jnp.int32))}
 
 
 def samples(dtype=np.float32):

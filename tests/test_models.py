@@ -10,7 +10,7 @@ from helpers import assert_trees_close, assert_trees_equal
 
 from fastsnn_jax.activity import fan_out
 from fastsnn_jax.models import CNN, MLP
-from fastsnn_jax.neurons import current_lif, lif
+from fastsnn_jax.neurons import current_lif, lif, recurrent
 from fastsnn_jax.spikes import SpikeTensor
 
 T, B, N, HIDDEN, CLASSES = 7, 3, 11, 6, 4
@@ -305,3 +305,11 @@ def test_input_of_another_width_or_kind_is_refused():
         cnn.init(jax.random.key(0), SpikeTensor.from_dense(jnp.zeros((2, 1, 4, 4, 1))))
     with pytest.raises(ValueError, match="at least one layer"):
         MLP(features=()).init(jax.random.key(0), jnp.zeros((1, 1, 5)))
+
+
+def test_a_recurrent_layer_can_be_traced():
+    model = MLP(features=(4, 3), neuron=recurrent(lif()))
+    x = jnp.ones((5, 2, 6))
+    variables = model.init(jax.random.key(0), x)
+    _, _, traces = model.apply(variables, x, ("dense0",))
+    assert traces["dense0"].membrane.shape == (5, 2, 4)

@@ -274,3 +274,26 @@ def test_progress_writes_whole_lines_to_a_file_and_a_status_line_to_a_terminal()
         for event in events:
             progress(event)
         assert stream.getvalue() == expected
+
+
+def test_a_gradient_that_is_not_finite_makes_the_loss_nan():
+    """Spikes hide NaN: the loss of a network with NaN parameters can look healthy."""
+
+    def loss_fn(params, batch, key):
+        del batch, key
+        hidden = (params >= 0).astype(jnp.float32)  # False for NaN
+        loss = jnp.sum(hidden) + 0.0 * jnp.sum(jnp.where(jnp.isnan(params), 0.0, params))
+        return loss + jnp.sum(params - jax.lax.stop_gradient(params)), {
+            "samples": jnp.int32(1), "correct": jnp.int32(0)
+        }
+
+    def poisoned(params, batch, key):
+        loss, metrics = loss_fn(jnp.zeros(2), batch, key)
+        # Finite value, NaN gradient.
+        return loss + jnp.sum(jnp.where(False, jnp.sqrt(params), 0.0)), metrics
+
+    tx = optax.sgd(0.1)
+    state = init_state(jnp.zeros(2), tx, jax.random.key(0))
+    assert jnp.isfinite(poisoned(jnp.zeros(2), None, None)[0])
+    _, (loss, _) = make_train_step(poisoned, tx)(state, None)
+    assert jnp.isnan(loss)

@@ -1,8 +1,7 @@
 """Sums over leading axes as matrix products.
 
 XLA's CPU reduction over a leading axis walks memory with a stride: summing [50, 64, 400] over its
-first axis took 3.4 ms, the same sum as a product with ones 0.13 ms. Exact for spikes: 0/1 summands
-with float32 accumulation are exact below 2^24, whatever the precision of the multiplier.
+first axis took 3.4 ms, the same sum as a product with ones 0.13 ms. Counts are exact below 2^24.
 """
 
 import jax
@@ -14,7 +13,9 @@ from fastsnn_jax._typing import Array, Float
 def sum_over_time(train: Float[Array, "T *N"]) -> Float[Array, "*N"]:
     """Sum over axis 0 in float32; for spikes, the count. Plain twin: ``train.sum(0)``."""
     ones = jnp.ones(train.shape[0], train.dtype)
-    return jnp.tensordot(ones, train, 1, preferred_element_type=jnp.float32)
+    return jnp.tensordot(
+        ones, train, 1, precision=jax.lax.Precision.HIGHEST, preferred_element_type=jnp.float32
+    )
 
 
 @jax.custom_vjp

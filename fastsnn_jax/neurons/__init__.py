@@ -8,7 +8,7 @@ Every factory here returns an object with
     unroll(params, state, currents) -> (state, spikes)         currents [T, B, *N]
 
 The state keeps its own dtype; spikes come in the current's. ``unroll`` equals
-``fastsnn_jax.unroll.unroll(neuron.step, ...)`` and is faster where there is a way.
+``fastsnn_jax.unroll(neuron.step, ...)`` and is faster where there is a way.
 """
 
 from fastsnn_jax.neurons.adaptive_lif import AdaptiveLIF, AdaptiveLIFState, adaptive_lif

@@ -23,6 +23,9 @@ class LeakyIntegrator:
         _parts.check_decay("leaky_integrator", "decay", self.decay)
         if self.input_gain != "1-decay":
             check_number("leaky_integrator", "input_gain", self.input_gain, above=0, at_most=1e30)
+        elif self.decay == 1:
+            raise ValueError("leaky_integrator: input_gain '1-decay' must leave some input, got "
+                             "decay 1; use input_gain=1.0")
         _parts.check_learn(self, "leaky_integrator", ("decay",))
 
     def init(self, key: Key, shape: tuple[int, ...]) -> dict[str, Array]:

@@ -18,6 +18,11 @@ class RecurrentState(NamedTuple):
     neuron: State  # of the neurons that are wired
     spikes: Array  # their last output [B, N]
 
+    @property
+    def v(self) -> Array:
+        """Membrane ``[B, N]``."""
+        return self.neuron.v
+
 
 @dataclasses.dataclass(frozen=True)
 class Recurrent:

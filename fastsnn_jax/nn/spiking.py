@@ -25,7 +25,7 @@ class Trace(NamedTuple):
 
     Attributes:
       spikes: ``[T, B, *N]``.
-      membrane: ``[T, B, *N]``, after the reset of each step.
+      membrane: ``[T, B, *N]``, the state's v after each step.
     """
 
     spikes: Float[Array, "T B *N"]
@@ -47,7 +47,8 @@ class Spiking(nn.Module):
     ) -> tuple[State, Float[Array, "T B *N"] | Trace]:
         shape = currents.shape[2:]
         params = {}
-        if jax.tree.leaves(self.neuron.init(jax.random.key(0), shape)):
+        learnable = jax.eval_shape(lambda key: self.neuron.init(key, shape), jax.random.key(0))
+        if jax.tree.leaves(learnable):
             params = self.param("neuron", self.neuron.init, shape)
         if state is None:
             state = self.neuron.rest(currents.shape[1:], currents.dtype)

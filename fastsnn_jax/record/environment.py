@@ -30,7 +30,7 @@ def environment() -> dict[str, Any]:
             "kind": devices[0].device_kind,
             "backend": devices[0].platform,
             "count": len(devices),
-            "system": platform.platform(),
+            "system": f"{platform.system()} {platform.machine()}",
             "cpu_count": os.cpu_count(),
         },
         "git_hash": git_hash(CHECKOUT),

@@ -62,7 +62,7 @@ def fit(
     Args:
       model: anything with ``init(key, inputs) -> variables`` and
         ``apply(variables, inputs) -> (logits [B, K], activity)``; every value in ``activity`` has
-        ``events`` [B, ...], the spikes that the journal totals.
+        ``nonzero`` int [B], which the journal totals: spikes, or the entries of an analog input.
       samples: ``x`` [N, ...] floating, or uint8 that is scaled to [0, 1]; ``y`` [N] classes,
         integers from 0.
       epochs: passes over the data, at most.
@@ -138,8 +138,7 @@ def _scaled(x):
 
 def _sums(logits, activity, y, mask):
     def spikes(count):
-        kept = mask.reshape(mask.shape + (1,) * (count.events.ndim - 1))
-        return jnp.where(kept, count.events, 0).sum(dtype=jnp.int32)
+        return jnp.where(mask, count.nonzero, 0).sum(dtype=jnp.int32)
 
     return {
         "samples": mask.sum(dtype=jnp.int32),

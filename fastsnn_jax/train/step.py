@@ -56,6 +56,8 @@ def make_train_step(
             state.params, batch, key
         )
         _check_outputs(loss, metrics)
+        # A spike is 0 or 1 whatever its membrane: NaN in the parameters need not reach the loss.
+        loss = jnp.where(jnp.isfinite(optax.tree.norm(gradient)), loss, jnp.nan)
         updates, opt_state = tx.update(gradient, state.opt_state, state.params)
         updates = jax.tree.map(lambda u: u * state.rate_scale.astype(u.dtype), updates)
         params = optax.apply_updates(state.params, updates)

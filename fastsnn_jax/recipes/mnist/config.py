@@ -99,6 +99,9 @@ class MnistConfig:
             check(self.num_steps >= self.latency_window, where,
                   f"num_steps must be >= {self.latency_window}, the latency window", self.num_steps,
                   "later spikes would be lost")
+        notebook = self.protocol == "notebook"
+        check(not (notebook and self.learn_decay), where,
+              "learn_decay must be false in the notebook's protocol", True)
         event = self.input_synapse == "event"
         check(not event or (self.model == "mlp" and self.encoder == "poisson"), where,
               "input_synapse 'event' needs model mlp and encoder poisson",

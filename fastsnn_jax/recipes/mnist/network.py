@@ -67,10 +67,11 @@ def build_optimiser(config: MnistConfig, steps: int) -> Optimiser:
 def architecture(config: MnistConfig, image_shape: tuple[int, ...]) -> Architecture:
     """Sizes for the record; a convolution has no single fan-out, so those are None."""
     num_input = int(np.prod(image_shape))
+    decay = None if config.learn_decay else config.decay  # learned: one for every neuron
     if config.model == "cnn":
-        return Architecture(num_input, None, NUM_CLASSES, config.threshold, config.decay)
+        return Architecture(num_input, None, NUM_CLASSES, config.threshold, decay)
     return Architecture(
-        num_input, NUM_HIDDEN, NUM_CLASSES, config.threshold, config.decay,
+        num_input, NUM_HIDDEN, NUM_CLASSES, config.threshold, decay,
         num_input * NUM_HIDDEN, NUM_HIDDEN * NUM_CLASSES, NUM_HIDDEN, NUM_CLASSES,
     )
 
