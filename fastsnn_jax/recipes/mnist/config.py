@@ -49,7 +49,7 @@ class MnistConfig:
     input_synapse: str = "auto"
     num_steps: int = 50
     max_rate_hz: float = 80.0
-    latency_threshold: float = 0.6
+    latency_threshold: float = 0.55
     latency_window: int = 10
     threshold: float = 1.0
     decay: float = 0.9
