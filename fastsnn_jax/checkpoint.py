@@ -22,6 +22,7 @@ import jax
 import numpy as np
 
 KEPT = 2
+_SPARE_BYTES = 2**20  # for the manifest and what Orbax adds
 _MANIFEST = "manifest.json"
 _UNFINISHED = ".unfinished"
 # What Orbax and TensorStore raise on full disks, lost rights and bad files.
@@ -91,6 +92,7 @@ class Checkpoints:
         path = self.path(max(self._numbers(), default=-1) + 1)
         unfinished = path.with_name(path.name + _UNFINISHED)
         self.prepare()
+        self._check_space(path, nested)
         try:
             with _orbax() as ocp, ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
                 parts = {name: ocp.args.StandardSave(tree) for name, tree in nested.items()}
@@ -99,6 +101,8 @@ class Checkpoints:
             _write_manifest(unfinished, journal, arrays)
             unfinished.rename(path)
         except _IO_ERRORS as error:
+            for leftover in self.directory.glob(f"{unfinished.name}*"):
+                shutil.rmtree(leftover, ignore_errors=True)
             raise self._cannot_write(path, error) from error
         for label in self.labels()[:-KEPT]:
             # Renamed first: a kill during the removal must not leave half a checkpoint.
@@ -139,6 +143,13 @@ class Checkpoints:
                 nested[name] if template is None else _fill(path, name, template, nested[name])
             )
         return Checkpoint(path, items, manifest["journal"])
+
+    def _check_space(self, path: Path, nested: dict[str, Any]) -> None:
+        """Refuses a full disk beforehand: Orbax's threads would print their own tracebacks."""
+        size = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(nested))
+        needed, free = size + _SPARE_BYTES, shutil.disk_usage(self.directory).free
+        if free < needed:
+            raise self._cannot_write(path, OSError(f"it needs {needed:,} bytes, {free:,} are free"))
 
     def _cannot_write(self, path: Path, error: BaseException) -> CheckpointError:
         intact = "; earlier ones are intact" if self.labels() else ""

@@ -15,6 +15,7 @@ ENCODERS = ("poisson", "latency", "direct")
 SYNAPSES = ("auto", "dense", "event")
 STEP_MS = 1.0  # one time step; so 1000 Hz is a spike at every step
 MAX_RATE_HZ = 1000.0 / STEP_MS
+MAX_STEPS = 100_000  # so that spikes per sample stay exact in float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +78,8 @@ class MnistConfig:
         check_choice(where, "input_synapse", self.input_synapse, SYNAPSES)
         for name in ("num_steps", "latency_window", "batch_size", "inference_samples"):
             check_count(where, name, getattr(self, name))
+        check(self.num_steps <= MAX_STEPS, where, f"num_steps must be <= {MAX_STEPS}",
+              self.num_steps)
         check_count(where, "seed", self.seed, at_least=0)
         check(self.seed < 2**31, where, "seed must be < 2**31", self.seed)
         for name in ("epochs", "patience"):

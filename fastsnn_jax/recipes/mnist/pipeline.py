@@ -28,6 +28,7 @@ from fastsnn_jax.record import (
     write_record,
 )
 from fastsnn_jax.train import (
+    Interrupted,
     Journal,
     Plateau,
     Progress,
@@ -91,7 +92,10 @@ def run(
     model = network.build_model(config)
     plan = plan_inputs(config, learn.images)
     say(f"input: {config.encoder} spikes, {plan.synapse} synapse (density {plan.density:.4f})")
-    params, journal = _train(config, out, resume, model, plan, learn, select, progress)
+    try:
+        params, journal = _train(config, out, resume, model, plan, learn, select, progress)
+    except Interrupted as stopped:
+        raise Interrupted(f"{stopped}; continue with --resume {out}") from None
 
     say("testing, once")
     test = dataset.test
