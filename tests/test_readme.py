@@ -58,3 +58,12 @@ def test_an_error_names_the_line_of_the_markdown_file():
     with pytest.raises(ZeroDivisionError) as caught:
         run_blocks("# Title\n\n```python\n1 / 0\n```\n", "t")
     assert caught.traceback[-1].lineno + 1 == 4  # pytest counts lines from 0
+
+
+def test_no_placeholder_and_no_dead_link_is_left_in_the_documentation():
+    root = README.parent
+    for page in (README, *sorted((root / "docs").glob("*.md"))):
+        text = page.read_text("utf-8")
+        assert "@@" not in text, page.name
+        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
