@@ -74,7 +74,7 @@ def started(neuron, shape=(B, N), dtype=jnp.float32):
 
 def membrane_at(state, value):
     """Returns ``state`` with its membrane, wherever it is nested, set to ``value``."""
-    if hasattr(state, "v"):
+    if "v" in state._fields:
         return state._replace(v=jnp.full_like(state.v, value))
     return state._replace(neuron=membrane_at(state.neuron, value))
 

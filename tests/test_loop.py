@@ -140,11 +140,11 @@ def test_a_loss_that_is_not_finite_stops_at_its_step_and_keeps_the_last_checkpoi
     assert Checkpoints(tmp_path).restore().journal["epoch"] == 1
 
 
-def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
+def test_a_gradient_that_is_not_finite_stops_at_its_step_and_is_never_saved(tmp_path):
     def spoil(now, weights):  # the root's slope at zero is infinite, its value is fine
         return jnp.sqrt(jnp.where(now, 0.0, 1.0) * weights**2).sum()
 
-    with pytest.raises(TrainingError, match="parameters are not finite after step 50; .*00000000"):
+    with pytest.raises(TrainingError, match="loss is nan at step 50; .*00000000"):
         run_spoiled(spoil, 49, Checkpoints(tmp_path))
     assert Checkpoints(tmp_path).labels() == [0]
     saved = Checkpoints(tmp_path).restore().items["state"]["params"]
