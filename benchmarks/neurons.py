@@ -96,7 +96,7 @@ def _long_time() -> list[dict]:
     model, window, batch = MLP(logit_scale=0.3, gain=2.0), 50, 64
     probability = 0.08 * jax.random.uniform(jax.random.key(0), (batch, 784)) ** 4
     variables = model.init(jax.random.key(1), jnp.zeros((1, 1, 784)))
-    key, rows = jax.random.key(2), []
+    key, rest, rows = jax.random.key(2), model.rest(batch, (784,)), []
 
     def step(variables, state, start):
         spikes = encoding.poisson_events(key, probability, window, 64, start=start)
@@ -107,7 +107,7 @@ def _long_time() -> list[dict]:
             starts = jnp.arange(0, num_steps, window)
 
             def loss(variables, starts=starts, remat=remat):
-                _, (logits, _) = unroll(step, variables, model.rest(batch), starts, remat=remat)
+                _, (logits, _) = unroll(step, variables, rest, starts, remat=remat)
                 return jax.nn.logsumexp(logits.sum(0), axis=-1).mean()
 
             compiled = jax.jit(jax.value_and_grad(loss)).lower(variables).compile()

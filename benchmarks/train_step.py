@@ -81,7 +81,7 @@ class Ours:
             logits, activity = self.forward(given, params, batch[0], key)
             hits = (logits.argmax(-1) == batch[1]).sum(dtype=jnp.int32)
             sums = {"correct": hits, "samples": jnp.int32(self.batch_size),
-                    "spikes": spike_totals(activity, everyone)}
+                    "spikes": spike_totals(self.model, activity, everyone)}
             return cross_entropy(logits, batch[1]).mean(), sums
 
         def infer(state, batch):

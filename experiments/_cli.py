@@ -1,18 +1,22 @@
 """What every experiment's command line shares: flags, exit codes, the last line.
 
 Progress goes to standard error; the last line of standard output is one JSON object. Exit status:
-0 done, 2 bad input (one line says what), 130 interrupted.
+0 done, 2 bad input or no room (one line says what), 130 interrupted, 1 a defect (its traceback).
 """
 
 import argparse
 import datetime
 import json
+import linecache
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
+
+_OURS = ("fastsnn_jax", "experiments")
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,7 +41,7 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
                         help="continue the run in DIR, with its configuration")
     parser.add_argument("--seed", type=int, help="of everything random (default: 0)")
     parser.add_argument("--smoke", action="store_true", default=None,
-                        help="a few hundred samples only, to see that everything runs")
+                        help="a few hundred samples only, to see in a minute that everything runs")
     parser.add_argument("--data-dir", metavar="DIR", help="where the data lies (default: "
                         "TFDS_DATA_DIR, else ~/tensorflow_datasets)")
     parser.add_argument("--config", metavar="FILE",
@@ -55,13 +59,47 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def refuse_conflicts(options: argparse.Namespace, config: Any, given: dict[str, Any]) -> None:
+    """Raises ValueError where flags contradict the configuration of the run to resume."""
+    if options.out or options.config:
+        raise ValueError("--resume continues in its own directory with its own configuration; "
+                         "leave out --out and --config")
+    conflicts = [
+        f"{name} is {getattr(config, name)}, not {value}" for name, value in given.items()
+        if getattr(config, name) != value
+    ]
+    if conflicts:
+        raise ValueError(f"--resume {options.resume}: this run's " + "; ".join(conflicts))
+
+
+def inspect(arguments: list[str], kind: str, headline: Callable) -> dict[str, Any]:
+    """Prints the record of a finished run readably and returns its headline figures."""
+    from fastsnn_jax.recipes.run_directory import CONFIG_FILE
+    from fastsnn_jax.record import FILE_NAME, format_record, load_record
+
+    parser = Parser("Prints the record of a run.")
+    parser.add_argument("directory", metavar="DIR")
+    directory = parser.parse_args(arguments).directory
+    begun, finished = ((Path(directory) / name).exists() for name in (CONFIG_FILE, FILE_NAME))
+    if begun and not finished:
+        raise ValueError(f"{directory}: expected a finished run, got one without a record yet; "
+                         f"continue it with --resume {directory}")
+    record = load_record(directory)
+    if record["kind"] != kind:
+        raise ValueError(f"{directory}: expected a run of kind {kind}, got {record['kind']}")
+    print(format_record(record))
+    return headline(record, directory)
+
+
 def execute(main: Callable[[], dict[str, Any]]) -> NoReturn:
     """Runs ``main``, prints what it returns as the last line, and exits."""
     signal.signal(signal.SIGINT, _leave)  # until training, which saves first, puts its own there
     try:
         figures = main()
-    except (ValueError, TypeError, OSError) as error:
-        say("error: " + " ".join(str(error).split()))
+    except (ValueError, TypeError, OSError, OverflowError, MemoryError, RuntimeError) as error:
+        if not is_refusal(error):
+            raise
+        say("error: " + " ".join((str(error) or type(error).__name__).split()))
         status = 2
     except KeyboardInterrupt as interrupt:
         say(str(interrupt) or "interrupted")
@@ -73,6 +111,22 @@ def execute(main: Callable[[], dict[str, Any]]) -> NoReturn:
     sys.stderr.flush()
     # Not sys.exit: after Ctrl-C the interpreter would wait for a compilation to finish.
     os._exit(status)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether bad input or a lack of room raised ``error``, and not a defect of the program.
+
+    A refusal is a ValueError or TypeError that a ``raise`` of ours ends in; one that comes out of
+    any other expression was not foreseen. The system and the memory refuse from anywhere.
+    """
+    if isinstance(error, (OSError, OverflowError, MemoryError)):
+        return True
+    if isinstance(error, RuntimeError):  # what jax raises when a device's memory is full
+        return str(error).startswith("RESOURCE_EXHAUSTED")
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    ours = str(frame.f_globals.get("__package__")).partition(".")[0] in _OURS
+    source = linecache.getline(frame.f_code.co_filename, line)
+    return ours and source.lstrip().startswith("raise ")
 
 
 def _leave(number, frame) -> NoReturn:

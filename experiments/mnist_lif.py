@@ -4,13 +4,24 @@
     python -m experiments.mnist_lif --protocol few-events    under 50,000 synaptic events
     python -m experiments.mnist_lif --protocol notebook      the MNIST notebook's own recipe
     python -m experiments.mnist_lif inspect DIR              print the record of a run
+
+--data-dir holds MNIST either as TensorFlow Datasets prepared it or as its four IDX files, plain or
+.gz. --smoke takes the first 640 training and 256 test images and, without --epochs, two epochs.
 """
 
 import argparse
 import sys
 from typing import Any
 
-from experiments._cli import Parser, add_common_flags, default_out, execute, say
+from experiments._cli import (
+    Parser,
+    add_common_flags,
+    default_out,
+    execute,
+    inspect,
+    refuse_conflicts,
+    say,
+)
 
 _FLAGS = {  # field of the configuration: (type, what it is)
     "dataset": (str, "auto, mnist or digits"),
@@ -22,6 +33,7 @@ _FLAGS = {  # field of the configuration: (type, what it is)
     "batch_size": (int, "images per update"),
     "num_steps": (int, "time steps of 1 ms"),
     "max_rate": (float, "Poisson rate of a white pixel in Hz"),
+    "latency_window": (int, "steps over which latency spikes spread"),
     "learning_rate": (float, "of Adam"),
 }
 _RENAMED = {"max_rate": "max_rate_hz"}
@@ -29,27 +41,23 @@ _RENAMED = {"max_rate": "max_rate_hz"}
 
 def main(arguments: list[str]) -> dict[str, Any]:
     """Runs the command line and returns the headline figures."""
+    from fastsnn_jax.config import read_fields
+    from fastsnn_jax.recipes import mnist
+    from fastsnn_jax.train import stream_progress
+
+    if arguments[:1] == ["inspect"]:
+        return inspect(arguments[1:], "mnist", mnist.headline)
     options = build_parser().parse_args(arguments)
     given = {
         _RENAMED.get(name, name): value for name, value in vars(options).items()
         if name in (*_FLAGS, "seed", "smoke") and value is not None
     }
-    from fastsnn_jax.recipes import mnist
-    from fastsnn_jax.train import stream_progress
 
     if options.resume:
         out, config = options.resume, mnist.saved_config(options.resume)
-        if options.out or options.config:
-            raise ValueError("--resume continues in its own directory with its own configuration; "
-                             "leave out --out and --config")
-        conflicts = [
-            f"{name} is {getattr(config, name)}, not {value}" for name, value in given.items()
-            if getattr(config, name) != value
-        ]
-        if conflicts:
-            raise ValueError(f"--resume {out}: this run's " + "; ".join(conflicts))
+        refuse_conflicts(options, config, given)
     else:
-        fields = {**(mnist.read_config(options.config) if options.config else {}), **given}
+        fields = {**(read_fields("config", options.config) if options.config else {}), **given}
         config = mnist.preset(**fields)
         out = options.out or default_out("mnist_lif")
     record = mnist.run(
@@ -57,19 +65,6 @@ def main(arguments: list[str]) -> dict[str, Any]:
         resume=bool(options.resume), say=say, progress=stream_progress(),
     )
     return mnist.headline(record, out)
-
-
-def inspect(arguments: list[str]) -> dict[str, Any]:
-    """Prints a record readably and returns its headline figures."""
-    from fastsnn_jax.recipes.mnist import headline
-    from fastsnn_jax.record import format_record, load_record
-
-    parser = Parser("Prints the record of a run.")
-    parser.add_argument("directory", metavar="DIR")
-    directory = parser.parse_args(arguments).directory
-    record = load_record(directory)
-    print(format_record(record))
-    return headline(record, directory)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -88,7 +83,4 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    command = sys.argv[1:]
-    if command[:1] == ["inspect"]:
-        execute(lambda: inspect(command[1:]))
-    execute(lambda: main(command))
+    execute(lambda: main(sys.argv[1:]))

@@ -6,9 +6,11 @@ runs any of them and any of them can stop and resume.
 
 from fastsnn_jax import (
     activity,
+    attention,
     codings,
     data,
     encoding,
+    generation,
     losses,
     models,
     neurons,
@@ -18,30 +20,49 @@ from fastsnn_jax import (
     surrogate,
     train,
 )
-from fastsnn_jax.activity import SpikeCount, count_spikes, firing_rates
+from fastsnn_jax.activity import SpikeCount, TokenSpikes, count_spikes, count_tokens, firing_rates
 from fastsnn_jax.checkpoint import CheckpointError, Checkpoints
+from fastsnn_jax.config import SNNConfig
 from fastsnn_jax.data import DataError
+from fastsnn_jax.generation import Sampling, generate, stream_prefill
+from fastsnn_jax.models import build_model_from_config
 from fastsnn_jax.neurons import (
     adaptive_lif,
+    adaptive_threshold,
     current_lif,
     integrate_and_fire,
     leaky_integrator,
     lif,
     lif_preset,
+    lif_sint,
     recurrent,
 )
 from fastsnn_jax.recipes import load_run
 from fastsnn_jax.record import RecordError, load_record
+from fastsnn_jax.registry import (
+    ATTENTION,
+    FFN,
+    NEURONS,
+    Registry,
+    register_attention,
+    register_ffn,
+    register_neuron,
+)
 from fastsnn_jax.spikes import SpikeTensor
+from fastsnn_jax.train.config import TrainConfig
 from fastsnn_jax.train.fit import fit
+from fastsnn_jax.train.trainer import Trainer
 from fastsnn_jax.unroll import unroll
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "CheckpointError", "Checkpoints", "DataError", "RecordError", "SpikeCount", "SpikeTensor",
-    "activity", "adaptive_lif", "codings", "count_spikes", "current_lif", "data", "encoding",
-    "firing_rates", "fit", "integrate_and_fire", "leaky_integrator", "lif", "lif_preset",
-    "load_record", "load_run", "losses", "models", "neurons", "nn", "recurrent", "scope",
-    "sharding", "surrogate", "train", "unroll",
+    "ATTENTION", "CheckpointError", "Checkpoints", "DataError", "FFN", "NEURONS", "RecordError",
+    "Registry", "SNNConfig", "Sampling", "SpikeCount", "SpikeTensor", "TokenSpikes", "TrainConfig",
+    "Trainer", "activity", "adaptive_lif", "adaptive_threshold", "attention",
+    "build_model_from_config", "codings", "count_spikes", "count_tokens", "current_lif", "data",
+    "encoding", "firing_rates", "fit", "generate", "generation", "integrate_and_fire",
+    "leaky_integrator", "lif", "lif_preset", "lif_sint", "load_record", "load_run", "losses",
+    "models", "neurons", "nn", "recurrent", "register_attention", "register_ffn",
+    "register_neuron", "scope", "sharding", "stream_prefill", "surrogate", "train", "unroll",
 ]

@@ -1,10 +1,12 @@
 """Spike counts: what a network returns beside its logits, and what they say.
 
 ``activity`` is a dict. Its keys are the paths of the synaptic kernels whose *input* was counted,
-plus "output"; its values are `SpikeCount`. Counts of consecutive windows of time add up leaf by
-leaf. Whoever drops them pays nothing: under jit their computation is removed.
+plus "output"; its values are `SpikeCount`, of a language model `TokenSpikes`. Counts of
+consecutive windows of time add up leaf by leaf. Whoever drops them pays nothing: under jit their
+computation is removed.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -33,7 +35,26 @@ class SpikeCount(NamedTuple):
     saturated: Int[Array, " B"]
 
 
+class TokenSpikes(NamedTuple):
+    """Spikes that each token sends into one synapse, summed over its channels.
+
+    Attributes:
+      active: int32 ``[B, L]``, channels whose count is not zero.
+      unary: int32 ``[B, L]``, sum of ``|s|``: spikes of a binary or ternary train.
+      bit_plane: int32 ``[B, L]``, sum of the ones in ``|s|``: spikes of bit planes.
+      saturated: int32 ``[B, L]``, channels whose count was clipped.
+    """
+
+    active: Int[Array, "B L"]
+    unary: Int[Array, "B L"]
+    bit_plane: Int[Array, "B L"]
+    saturated: Int[Array, "B L"]
+
+
 Activity = Mapping[str, SpikeCount]
+
+SILENT_SHARE = 1e-3  # of the channels active: below, a layer passes nothing on
+SATURATED_SHARE = 1e-2  # of the counts clipped: above, a layer distorts what it passes on
 
 
 def count_spikes(signal: Float[Array, "T B *N"] | SpikeTensor) -> SpikeCount:
@@ -56,6 +77,55 @@ def count_spikes(signal: Float[Array, "T B *N"] | SpikeTensor) -> SpikeCount:
         signal = signal.astype(jnp.float32)
     magnitude = jnp.where(signal < 0, -signal, signal)
     return SpikeCount(sum_over_time(magnitude), nonzero, jnp.zeros_like(nonzero))
+
+
+def count_tokens(signal: SpikeTensor) -> TokenSpikes:
+    """Counts the spikes of each token; ``signal`` holds counts ``[B, L, D]``. No gradient flows.
+
+    Raises ValueError for a train or events.
+
+    >>> import jax.numpy as jnp
+    >>> counts = jnp.array([[[3., 0., -5.]]])
+    >>> tokens = count_tokens(SpikeTensor.from_count(counts, coding="bitwise"))
+    >>> tokens.active.item(), tokens.unary.item(), tokens.bit_plane.item()
+    (2, 8, 4)
+    """
+    check(signal.form == "count", "count_tokens", "counts are needed", f"a {signal.form} view",
+          "call to_count() first")
+    size = jnp.abs(jax.lax.stop_gradient(signal.data).astype(jnp.int32))
+    summands = ((size != 0).astype(jnp.int32), size, jax.lax.population_count(size))
+    # One reduction of three operands is one pass: 0.1 ms where three take 0.4 ([768, 512], CPU).
+    active, unary, bit_plane = jax.lax.reduce(
+        summands, (jnp.int32(0),) * 3, lambda a, b: tuple(map(jnp.add, a, b)), (size.ndim - 1,)
+    )
+    return TokenSpikes(active, unary, bit_plane, signal.saturated)
+
+
+def warn_unhealthy(rates: Mapping[str, Mapping[str, float]]) -> None:
+    """Warns of each layer that is silent or saturated, with its name and the remedy.
+
+    Args:
+      rates: of each layer the shares of its channels that were ``active`` and ``saturated``, over
+        all tokens counted; other entries are ignored.
+
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     warn_unhealthy({"ffn/down": {"active": 0.0, "saturated": 0.0}})
+    >>> str(caught[0].message).partition(";")[0]
+    'ffn/down: silent, 0.000 % of its channels spike'
+    """
+    for layer, share in rates.items():
+        active, clipped = 100 * share["active"], 100 * share["saturated"]
+        if active < 100 * SILENT_SHARE:
+            warnings.warn(
+                f"{layer}: silent, {active:.3f} % of its channels spike; raise k or lower the "
+                "threshold, or weaken the spike-rate penalty", stacklevel=2,
+            )
+        if clipped > 100 * SATURATED_SHARE:
+            warnings.warn(
+                f"{layer}: saturated, {clipped:.3f} % of its counts are clipped; lower k or raise "
+                "the threshold, or regularise with a spike-rate penalty", stacklevel=2,
+            )
 
 
 def firing_rates(count: SpikeCount, num_steps: int) -> Float[Array, " *N"]:

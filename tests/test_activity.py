@@ -1,5 +1,7 @@
 """Spike counts and what they say, against numbers worked out by hand."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,11 +10,13 @@ import pytest
 from fastsnn_jax.activity import (
     SpikeCount,
     count_spikes,
+    count_tokens,
     fan_out,
     firing_rates,
     saturated,
     silent,
     synaptic_events,
+    warn_unhealthy,
 )
 from fastsnn_jax.spikes import SpikeTensor
 
@@ -130,3 +134,53 @@ def test_synaptic_events_of_maps_sum_over_all_axes():
 def test_synaptic_events_need_a_fan_out_for_every_neuron():
     with pytest.raises(ValueError, match=r"neurons' shape \(3,\), got \(4,\)"):
         synaptic_events(count_spikes(jnp.asarray(TRAIN)), jnp.ones(4))
+
+
+# [B=2, L=1, D=4]; ones of 3, 4, 127 and 64: 2, 1, 7 and 1
+COUNTS = np.array([[[3, 0, -4, 0]], [[-127, 127, 0, 64]]], np.float32)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16, np.int32, np.int8])
+def test_tokens_are_counted_in_every_coding_at_once(dtype):
+    counts = jnp.asarray(COUNTS, dtype)
+    signal = SpikeTensor.from_count(counts, coding="bitwise", saturated=jnp.array([[0], [2]]))
+    for tokens in (count_tokens(signal), jax.jit(count_tokens)(signal)):
+        assert tokens.active.tolist() == [[2], [3]]
+        assert tokens.unary.tolist() == [[7], [318]]
+        assert tokens.bit_plane.tolist() == [[3], [15]]
+        assert tokens.saturated.tolist() == [[0], [2]]
+        assert all(leaf.dtype == jnp.int32 for leaf in tokens)
+
+
+def test_tokens_are_counted_as_their_trains_spike():
+    signal = SpikeTensor.from_count(jnp.asarray(COUNTS[:1]), coding="bitwise")
+    unary = SpikeTensor.from_count(jnp.asarray(COUNTS[:1]), coding="ternary")
+    tokens = count_tokens(signal)
+    assert tokens.bit_plane.tolist() == signal.to_dense(3).num_events().tolist()
+    assert tokens.unary.tolist() == unary.to_dense(4).num_events().tolist()
+
+
+def test_counting_tokens_lets_no_gradient_through_and_needs_counts():
+    def total(counts):
+        tokens = count_tokens(SpikeTensor.from_count(counts, coding="bitwise"))
+        return tokens.unary.sum().astype(jnp.float32)
+
+    assert not jax.grad(total)(jnp.asarray(COUNTS)).any()
+    train = SpikeTensor.from_count(jnp.asarray(COUNTS), coding="bitwise").to_dense(7)
+    with pytest.raises(ValueError, match="count_tokens: counts are needed, got a dense view"):
+        count_tokens(train)
+
+
+def test_an_unhealthy_layer_is_named_with_its_remedy_and_a_healthy_one_is_not():
+    rates = {
+        "ok": {"active": 0.9, "saturated": 0.001, "unary": 3.0},
+        "dead": {"active": 0.0, "saturated": 0.0},
+        "wild": {"active": 1.0, "saturated": 0.25},
+    }
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_unhealthy(rates)
+    dead, wild = (str(warning.message) for warning in caught)
+    assert dead.startswith("dead: silent, 0.000 %") and "raise k or lower the threshold" in dead
+    assert wild.startswith("wild: saturated, 25.000 %") and "lower k or raise" in wild
+    assert caught[0].filename == __file__

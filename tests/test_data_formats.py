@@ -72,6 +72,19 @@ def test_a_missing_idx_file_is_a_data_error(tmp_path):
 # PNG
 
 
+def chunk(name, data):
+    checksum = zlib.crc32(name + data)
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", checksum)
+
+
+def png_with(lines, width, height, colour=0):
+    """A PNG of filtered lines, its data cut in two chunks."""
+    packed = zlib.compress(lines)
+    head = struct.pack(">II5B", width, height, 8, colour, 0, 0, 0)
+    middle = chunk(b"tEXt", b"a note") + chunk(b"IDAT", packed[:9]) + chunk(b"IDAT", packed[9:])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + middle + chunk(b"IEND", b"")
+
+
 def png_of(pixels, filters):
     """A grey PNG whose line r is written with filters[r], straight from the specification."""
     height, width = pixels.shape
@@ -87,15 +100,7 @@ def png_of(pixels, filters):
             guess = (0, left, above, (left + above) // 2, nearest)[kind]
             line.append((padded[row + 1, column + 1] - guess) % 256)
         lines += bytes(int(value) for value in line)
-
-    def chunk(name, data):
-        checksum = zlib.crc32(name + data)
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", checksum)
-
-    packed = zlib.compress(lines)
-    head = struct.pack(">II5B", width, height, 8, 0, 0, 0, 0)
-    middle = chunk(b"tEXt", b"a note") + chunk(b"IDAT", packed[:9]) + chunk(b"IDAT", packed[9:])
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + middle + chunk(b"IEND", b"")
+    return png_with(lines, width, height)
 
 
 def test_bulk_decoding_equals_pillow_for_every_line_filter():
@@ -118,10 +123,11 @@ BAD_PNGS = {
     "nothing": [b""],
     "cut": [PNG[:50]],
     "no header": [PNG[:8]],
-    "colour": [PNG[:25] + b"\x02" + PNG[26:]],
+    "colour": [png_with(bytes(15), 4, 3, colour=2)],
     "corrupt data": [PNG[:-30] + bytes(10) + PNG[-20:]],
+    "data that cannot be inflated": [PNG[:33] + chunk(b"IDAT", b"no zlib") + PNG[-12:]],
     "two sizes": [PNG, png_of(PIXELS.T, [0, 1, 2, 3])],
-    "fewer lines than announced": [PNG[:20] + struct.pack(">I", 5) + PNG[24:]],
+    "fewer lines than announced": [png_with(bytes(15), 4, 5)],
     "no images": [],
 }
 
@@ -134,9 +140,12 @@ def test_a_bad_png_is_one_line_naming_the_place(case):
 
 
 def test_an_unknown_line_filter_is_an_error():
-    lines = bytes([5, 1, 2, 3])
-    head = PNG[:16] + struct.pack(">II", 3, 1) + PNG[24:33]
-    packed = zlib.compress(lines)
-    png = head + struct.pack(">I", len(packed)) + b"IDAT" + packed + bytes(4)
     with pytest.raises(DataError, match="line filters 0..4, got 5"):
-        decode_grey_pngs([png], "somewhere")
+        decode_grey_pngs([png_with(bytes([5, 1, 2, 3]), 3, 1)], "somewhere")
+
+
+@pytest.mark.parametrize("position", [20, 45, len(PNG) - 1])
+def test_a_chunk_that_does_not_match_its_checksum_is_refused(position):
+    damaged = PNG[:position] + bytes([PNG[position] ^ 1]) + PNG[position + 1 :]
+    with pytest.raises(DataError, match="to match its checksum"):
+        decode_grey_pngs([damaged], "somewhere")

@@ -98,6 +98,26 @@ def test_vmap_over_rows_equals_one_call():
     )
 
 
+def test_indices_beyond_the_channels_add_nothing_wherever_they_stand():
+    kernel = jnp.array([[1.0, 2.0], [4.0, 8.0], [16.0, 32.0]])
+    index = jnp.array([[-1, 2, 3, 0], [9, -7, 1, 1], [3, 3, -1, 3]])
+    expected = [[17.0, 34.0], [8.0, 16.0], [0.0, 0.0]]
+    np.testing.assert_array_equal(event_matmul(index, kernel), expected)
+    np.testing.assert_array_equal(event_matmul(index, kernel.astype(jnp.int8)), expected)
+    weights = jnp.array([[1.0, 2.0], [4.0, 8.0], [16.0, 32.0]])
+    gradient = jax.grad(lambda kernel: jnp.sum(event_matmul(index, kernel) * weights))(kernel)
+    np.testing.assert_array_equal(gradient, [[1.0, 2.0], [8.0, 16.0], [1.0, 2.0]])
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (5, 0, 4), (5, 2, 0)])
+def test_no_rows_or_no_slots_give_zeros_and_a_gradient_of_zeros(shape):
+    index, kernel = jnp.zeros(shape, jnp.int32), jnp.asarray(random_kernel())
+    np.testing.assert_array_equal(event_matmul(index, kernel), np.zeros((*shape[:-1], WIDTH)))
+    assert event_matmul(index, kernel.astype(jnp.int8)).dtype == jnp.int32
+    gradient = jax.grad(lambda kernel: event_matmul(index, kernel).sum())(kernel)
+    np.testing.assert_array_equal(gradient, np.zeros_like(kernel))
+
+
 def test_dense_is_preferred_off_cpu_and_for_busy_inputs():
     assert preferred_synapse("cpu", 0.01) == "event"
     assert preferred_synapse("cpu", 0.5) == "dense"

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fastsnn_jax.checkpoint import Checkpoints
+from fastsnn_jax.checkpoint import CheckpointError, Checkpoints
 from fastsnn_jax.encoding import direct
 from fastsnn_jax.train import fit
 
@@ -89,6 +89,20 @@ def test_a_fit_into_a_directory_is_resumed(tmp_path):
     assert resumed.history["losses"] == whole.history["losses"]
 
 
+def test_a_fit_is_resumed_with_the_samples_it_began_with_only(tmp_path):
+    x, y = samples()
+    options = {"batch_size": 6, "out": tmp_path, "validation": (x[:5], y[:5])}
+    fit(Threshold(), (x, y), epochs=1, **options)
+    other = x.copy()
+    other[7, 1] += 0.5
+    with pytest.raises(CheckpointError, match="'data': .*got.*'data': "):
+        fit(Threshold(), (other, y), epochs=2, resume=True, **options)
+    with pytest.raises(CheckpointError, match="'data'"):
+        fit(Threshold(), (x, y), epochs=2, resume=True,
+            **options | {"validation": (x[1:6], y[1:6])})
+    assert len(fit(Threshold(), (x, y), epochs=2, resume=True, **options).history["losses"]) == 2
+
+
 def change(**parts):
     x, y = samples()
     return {"x": x, "y": y} | parts
@@ -110,6 +124,9 @@ def spoil(value):
     (change(y=samples()[1] - 1), {}, ValueError, r"got -1..1"),
     (change(), {"batch_size": 55}, ValueError, "batch_size must be <= 54"),
     (change(), {"batch_size": 0}, ValueError, "batch_size must be >= 1"),
+    (change(), {"learning_rate": 0.0}, ValueError, "learning_rate must be > 0"),
+    (change(), {"learning_rate": float("inf")}, ValueError, "learning_rate must be finite"),
+    (change(), {"learning_rate": "0.1"}, TypeError, "learning_rate must be a number"),
     (change(), {"num_steps": 0}, ValueError, "num_steps must be >= 1"),
     (change(), {"validation": 1.0}, ValueError, "validation must be a share"),
     (change(), {"validation": (samples()[0], samples()[1][:3])}, ValueError, "validation must"),

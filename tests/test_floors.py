@@ -19,7 +19,7 @@ FLOORS = {
     2: "surrogate spikes codings encoding unroll neurons attention kernels jaxpr",
     3: "activity losses energy",
     4: "nn models",
-    5: "conversion data train checkpoint record sharding export scope recipes",
+    5: "conversion data train checkpoint record sharding export scope recipes generation",
     6: "cli",
     7: "__init__",
 }
@@ -30,7 +30,8 @@ ROOMS = {"flax": {"nn", "models"}, "jax.extend": {"jaxpr"}, "jax._src": set()}
 HEAVY = ("orbax", "tensorflow_datasets", "tensorflow", "sklearn", "matplotlib")
 
 # Import names that are not the distribution's, and what TFDS needs to read images but leaves out.
-DISTRIBUTION = {"orbax": "orbax-checkpoint", "sklearn": "scikit-learn", "PIL": "pillow"}
+DISTRIBUTION = {"orbax": "orbax-checkpoint", "sklearn": "scikit-learn", "PIL": "pillow",
+                "yaml": "pyyaml"}
 NEEDED_BY_TFDS = {"importlib-resources"}
 
 

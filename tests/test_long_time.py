@@ -43,8 +43,7 @@ def in_windows(model, encode, num_steps, window, variables, probability):
         spikes = encode(KEY, probability, window, start=start)
         return model.apply(variables, state, spikes, method="run")
 
-    shape = probability.shape[1:]
-    rest = model.rest(len(probability), *([shape] if isinstance(model, CNN) else []))
+    rest = model.rest(len(probability), probability.shape[1:])
     starts = jnp.arange(0, num_steps, window)
     outputs = unroll(step, variables, rest, starts, remat=True)[1]
     return jax.tree.map(lambda leaf: leaf.sum(0), outputs)

@@ -9,12 +9,13 @@ import train_toy
 
 from fastsnn_jax.checkpoint import Checkpoints
 from fastsnn_jax.train import (
+    LoopConfig,
     Plateau,
     Source,
-    TrainConfig,
     TrainingError,
     epoch_order,
     init_state,
+    loop,
     make_train_step,
     rows_of,
     train,
@@ -23,13 +24,13 @@ from fastsnn_jax.train.chunk import Chunk, Pace, run_chunks
 from fastsnn_jax.train.journal import Journal
 
 
-def scripted(accuracies):
+def scripted(accuracies, losses=(1.0,) * 9):
     """An evaluation that says what the test wants and keeps the parameters it was given."""
     seen = []
 
     def evaluate(params):
         seen.append(jax.device_get(params))
-        return {"accuracy": accuracies[len(seen) - 1], "loss": 1.0}
+        return {"accuracy": accuracies[len(seen) - 1], "loss": losses[len(seen) - 1]}
 
     return evaluate, seen
 
@@ -54,7 +55,7 @@ def test_totals_and_history_are_sums_and_means_over_the_batches():
     tx = optax.sgd(0.1)
     result = train(make_train_step(loss_fn, tx), rows_of((jnp.arange(7),)),
                    init_state(jnp.float32(0.0), tx, jax.random.key(0)),
-                   TrainConfig(epochs=2, batch_size=2, seed=4))
+                   LoopConfig(epochs=2, batch_size=2, seed=4))
     orders = [epoch_order(4, epoch, 7, 2) for epoch in range(2)]
     journal = result.journal
     assert journal.totals == {
@@ -67,7 +68,9 @@ def test_totals_and_history_are_sums_and_means_over_the_batches():
 
 def test_the_source_decides_what_a_batch_is():
     text = jnp.arange(20)
-    source = Source(text, 17, lambda text, index: text[index[:, None] + jnp.arange(4)])
+    source = Source(
+        lambda epoch: text, 17, lambda text, index: text[index[:, None] + jnp.arange(4)]
+    )
     windows = []
 
     def step(state, batch):
@@ -77,6 +80,79 @@ def test_the_source_decides_what_a_batch_is():
     for _, rows in run_chunks(chunk, (), text, jnp.array([[0, 16], [5, 2]]), 0, 2, Pace(1.0)):
         windows += rows.tolist()
     assert windows == [[[0, 1, 2, 3], [16, 17, 18, 19]], [[5, 6, 7, 8], [2, 3, 4, 5]]]
+
+
+def epochs_of(start):
+    """Data of one shape that change with the epoch."""
+    return lambda epoch: np.full((6, 2), start + 10.0 * epoch, np.float32)
+
+
+def train_means(data, **config):
+    """Runs steps whose loss is the mean of their batch."""
+
+    def loss_fn(params, batch, key):
+        return params * 0.0 + batch.mean(), {"samples": jnp.int32(14), "correct": jnp.int32(7)}
+
+    tx = optax.sgd(0.1)
+    return train(make_train_step(loss_fn, tx), rows_of(np.zeros((6, 2)))._replace(data=data),
+                 init_state(jnp.float32(0.0), tx, jax.random.key(0)), LoopConfig(3, 2), **config)
+
+
+def test_every_epoch_draws_from_its_own_data():
+    journal = train_means(epochs_of(1.0)).journal
+    assert journal.history["losses"] == [1.0, 11.0, 21.0]
+
+
+def test_data_are_placed_again_only_when_they_are_another_object(monkeypatch):
+    placed = []
+
+    def replicate(mesh, tree, place=loop.replicate):
+        placed.append(tree)
+        return place(mesh, tree)
+
+    monkeypatch.setattr(loop, "replicate", replicate)
+    first, second = epochs_of(0.0)(0), epochs_of(0.0)(1)
+    train_means([first, first, second].__getitem__)
+    assert [tree is first for tree in placed[1:]] == [True, False] and placed[2] is second
+
+
+def test_data_that_change_their_shape_are_refused():
+    with pytest.raises(ValueError, match=r"stay float32\[6, 2\], got float32\[7, 2\]"):
+        train_means(lambda epoch: np.zeros((6 + epoch, 2), np.float32))
+
+
+def test_the_time_left_counts_steps_whatever_a_sample_is():
+    events = []
+    train_means(epochs_of(0.0), progress=events.append)
+    known = [event for event in events if event.eta_s is not None]
+    assert known and known[-1].eta_s == 0.0
+    for event in known:
+        done = 3 * (event.epoch - (event.kind != "epoch")) + event.step * (event.kind != "epoch")
+        np.testing.assert_allclose(event.eta_s * event.samples_per_s, 14 * (9 - done), rtol=1e-9)
+
+
+def test_a_run_that_monitors_the_loss_keeps_the_lowest_and_stops_by_it():
+    accuracies, losses = [50.0, 60.0, 70.0, 80.0, 90.0], [3.0, 2.0, float("nan"), 2.5, 2.0]
+    evaluate, seen = scripted(accuracies, losses)
+    result = train_toy.run(epochs=5, evaluate=evaluate, monitor="loss", patience=2,
+                           plateau=Plateau(patience=0))
+    journal = result.journal
+    assert (journal.best_score, journal.best_epoch, journal.epoch) == (2.0, 2, 4)
+    assert journal.stopped == "patience" and float(result.state.rate_scale) == 0.25
+    assert train_toy.digest(result.params) == train_toy.digest(seen[1])
+    evaluate, _ = scripted(accuracies, losses)
+    stopped = train_toy.run(epochs=5, evaluate=evaluate, monitor="loss", target=60.0).journal
+    assert (stopped.epoch, stopped.stopped) == (2, "target")
+
+
+def test_figures_of_an_evaluation_are_kept_epoch_by_epoch():
+    def evaluate(params):
+        return {"accuracy": 50.0, "loss": 1.0, "figures": {"rate": float(params)}}
+
+    plain = train_means(epochs_of(1.0), evaluate=scripted([50.0] * 3)[0])
+    assert "figures" not in plain.journal.history
+    kept = train_means(epochs_of(1.0), evaluate=evaluate).journal.history
+    assert kept["figures"] == [{"rate": 0.0}] * 3
 
 
 def test_the_best_parameters_are_returned_and_saved_beside_the_latest(tmp_path):
@@ -127,7 +203,7 @@ def run_spoiled(spoil, at, checkpoints):
     tx = optax.sgd(1.0)
     params = {"toy": train_toy.params(), "count": jnp.float32(0.0)}
     return train(make_train_step(spoiled(spoil, at), tx), rows_of(train_toy.samples()),
-                 init_state(params, tx, jax.random.key(0)), TrainConfig(epochs=3, batch_size=8),
+                 init_state(params, tx, jax.random.key(0)), LoopConfig(epochs=3, batch_size=8),
                  checkpoints=checkpoints)
 
 
@@ -156,7 +232,7 @@ def test_training_does_not_consume_the_state_it_is_given():
     state = init_state(train_toy.params(), tx, jax.random.key(0))
     source = rows_of(train_toy.samples())
     results = [
-        train(make_train_step(train_toy.loss_fn, tx), source, state, TrainConfig(1, 8))
+        train(make_train_step(train_toy.loss_fn, tx), source, state, LoopConfig(1, 8))
         for _ in range(2)
     ]
     assert train_toy.outcome(results[0]) == train_toy.outcome(results[1])
@@ -187,6 +263,7 @@ def test_events_come_after_every_dispatch_every_so_many_steps_and_every_epoch():
     ends = [event for event in events if event.kind == "epoch"]
     history = result.journal.history
     assert [event.val_accuracy for event in ends] == history["val_acc"]
+    assert [event.val_loss for event in ends] == history["val_losses"]
     assert [event.accuracy for event in ends] == history["train_acc"]
     assert events[-2].accuracy == history["train_acc"][-1] and events[-1].eta_s == 0.0
 

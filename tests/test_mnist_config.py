@@ -9,10 +9,12 @@ import numpy as np
 import optax
 import pytest
 
-from fastsnn_jax import sharding
+from fastsnn_jax.activity import SpikeCount
+from fastsnn_jax.config import read_fields
 from fastsnn_jax.encoding import event_capacity, latency
+from fastsnn_jax.models import CNN, MLP
 from fastsnn_jax.recipes.mnist import network
-from fastsnn_jax.recipes.mnist.config import MnistConfig, preset, read_config
+from fastsnn_jax.recipes.mnist.config import MnistConfig, preset
 from fastsnn_jax.recipes.mnist.inputs import InputPlan, augment, encode, plan_inputs
 from fastsnn_jax.spikes import SpikeTensor
 
@@ -85,7 +87,7 @@ def test_a_configuration_comes_back_from_json(protocol, tmp_path):
     config = preset(protocol, seed=5, max_rate_hz=12.5)
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config.to_json()))
-    assert preset(**read_config(path)) == config
+    assert preset(**read_fields("config", path)) == config
     assert set(config.to_json()) == FIELDS and config.protocol == protocol
 
 
@@ -103,7 +105,7 @@ def test_only_the_notebook_selects_on_the_test_set():
 def test_a_file_that_holds_no_json_object_is_no_configuration(text, tmp_path):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match="config: .*config.json must "):
-        read_config(tmp_path / "config.json")
+        read_fields("config", tmp_path / "config.json")
 
 
 # Inputs
@@ -118,8 +120,15 @@ def test_the_plan_measures_the_busiest_image():
     dark, bright = image_of([[0, 51], [0, 0]]), image_of([[255, 255], [102, 0]])
     plan = plan_inputs(preset(max_rate_hz=20.0), np.concatenate([dark, bright]))
     assert plan.density == pytest.approx((1 + 1 + 0.4) * 0.02 / 4)
-    assert plan.capacity == event_capacity(2.4 * 0.02, 4)
     assert plan.synapse == "event"  # far below a tenth, on a CPU
+
+
+def test_the_slots_leave_room_for_a_stretched_image_and_the_density_does_not():
+    white = np.full((1, 20, 10, 1), 255, np.uint8)  # at 100 Hz 20 spikes per step
+    plain, stretched = (plan_inputs(preset(max_rate_hz=100.0, stretch=s), white) for s in (0, 0.5))
+    assert plain.capacity == event_capacity(20, 200) == 56
+    assert stretched.capacity == event_capacity(80, 200) == 144
+    assert plain.density == stretched.density == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(("fields", "synapse"), [
@@ -141,12 +150,11 @@ def test_on_an_accelerator_the_dense_product_is_chosen(monkeypatch):
     assert plan_inputs(preset(), image_of([[9, 0]])).synapse == "dense"
 
 
-def test_a_batch_split_over_devices_takes_the_dense_product(monkeypatch):
+def test_several_devices_take_the_dense_product_and_refuse_events(monkeypatch):
     monkeypatch.setattr(jax, "local_device_count", lambda: 8)
-    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices("cpu") * 8)
-    monkeypatch.setattr(sharding, "data_mesh", len)
-    assert plan_inputs(preset(batch_size=64), image_of([[9, 0]])).synapse == "dense"
-    assert plan_inputs(preset(batch_size=63), image_of([[9, 0]])).synapse == "event"
+    assert plan_inputs(preset(), image_of([[9, 0]])).synapse == "dense"
+    with pytest.raises(ValueError, match="input_synapse 'event' needs a single device, got 8"):
+        plan_inputs(preset(input_synapse="event"), image_of([[9, 0]]))
 
 
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
@@ -248,6 +256,39 @@ def test_the_key_decides_and_jit_changes_nothing():
     assert first.min() >= 0 and first.max() <= 1
 
 
+# Networks
+
+
+def test_totals_follow_the_layers_where_jit_sorts_them_by_name():
+    model = MLP((2,) * 11)
+    activity = {
+        key: SpikeCount(jnp.zeros((2, 1)), jnp.array([2**i, 2**i]), jnp.array([i, 99]))
+        for i, key in enumerate(network.activity_keys(model))
+    }
+    activity = jax.jit(lambda given: given)(activity)
+    assert list(activity)[2] == "dense10/kernel"  # which is the last but one
+    totals = network.spike_totals(model, activity, jnp.array([True, False]))
+    assert totals == {"input": 1, "hidden": 2**11 - 2, "output": 2**11, "saturated": 66}
+
+
+def test_the_record_of_an_mlp_tells_its_synapses_and_fan_outs():
+    config = preset(learn_decay=False)
+    fans = network.fan_outs(network.build_model(config), (784,))
+    assert network.architecture(config, fans) == (
+        784, 400, 10, 1.0, 0.9, 784 * 400, 400 * 10, 400, 10)
+
+
+def test_fan_outs_of_a_cnn_are_those_of_every_place_in_the_map():
+    fans = network.fan_outs(CNN((2, 3)), (4, 8, 1))
+    along = np.array([1, 1, 2, 1, 2, 1, 2, 1])  # windows of 3 at 0, 2, 4, 6 that hold each place
+    assert list(fans) == ["conv0/kernel", "conv1/kernel", "dense/kernel"]
+    np.testing.assert_array_equal(fans["conv0/kernel"][..., 0], 2 * np.outer(along[:4], along))
+    for channel in range(2):
+        np.testing.assert_array_equal(
+            fans["conv1/kernel"][..., channel], 3 * np.outer(along[:2], along[:4]))
+    np.testing.assert_array_equal(fans["dense/kernel"], np.full(1 * 2 * 3, 10))
+
+
 # Optimisers
 
 
@@ -309,9 +350,9 @@ def test_a_long_run_in_windows_equals_the_run_at_once(encoder):
     metrics = network.make_metrics(model, config, plan, per_neuron=True)
     labels = jnp.zeros(2, jnp.int32)
     pixels = np.uint8(255 * images)
-    counted = metrics(params, (pixels, labels), jnp.ones(2, bool), jax.random.key(1))
+    counted = jax.jit(metrics)(params, (pixels, labels), jnp.ones(2, bool), jax.random.key(1))
     signal = encode(config, plan, jax.random.key(1), jnp.float32(pixels) / 255)
-    _, activity = model.apply({"params": params}, signal)
+    _, activity = jax.jit(model.apply)({"params": params}, signal)
     for name in ("dense1/kernel", "output"):
         np.testing.assert_array_equal(
             counted["activity"][name]["per_neuron"], activity[name].events.sum(0)

@@ -30,9 +30,12 @@ def tiny_dataset():
 
 
 class Finished:
-    """A finished run: its configuration, record, directory, what it said, and its loop's rule."""
+    """A finished run: its configuration, record, directory, what it said, and its loop's rule.
 
-    def __init__(self, directory, **fields):
+    Most do without pictures, which cost more than the run.
+    """
+
+    def __init__(self, directory, pictures=False, **fields):
         self.config = preset(**{
             "dataset": "mnist", "num_steps": 6, "latency_window": 5, "batch_size": 16,
             "epochs": 2, "max_rate_hz": 500.0, "inference_samples": 37, **fields,
@@ -40,6 +43,8 @@ class Finished:
         self.directory, self.said, self.rules = directory, [], []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pipeline, "load_images", lambda *_, **__: tiny_dataset())
+            if not pictures:
+                patch.setattr(pipeline, "draw_all", lambda *_: [])
             inner = pipeline.train
             patch.setattr(pipeline, "train", lambda step, source, state, rule, **options: (
                 self.rules.append(rule), inner(step, source, state, rule, **options))[1])
@@ -52,7 +57,8 @@ class Finished:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """The default protocol's run, shared by the tests that only look."""
-    return Finished(tmp_path_factory.mktemp("runs") / "default", learning_rate=0.01)
+    directory = tmp_path_factory.mktemp("runs") / "default"
+    return Finished(directory, pictures=True, learning_rate=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +68,8 @@ def notebook(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cnn(tmp_path_factory):
-    return Finished(tmp_path_factory.mktemp("runs") / "cnn", model="cnn", epochs=1)
+    directory = tmp_path_factory.mktemp("runs") / "cnn"
+    return Finished(directory, pictures=True, model="cnn", epochs=1)
 
 
 def test_a_run_leaves_a_valid_record_checkpoints_configuration_and_pictures(finished):
@@ -102,7 +109,8 @@ def spikes_by_hand(run, variables, model, images, key):
     """Input, hidden and output spikes of images by summing dense trains, on the host."""
     plan = InputPlan("dense", 1, 0.0)
     signal = encode(run.config, plan, key, jnp.float32(images) / 255)
-    traces = model.apply(variables, signal, model.layer_names)[2]
+    traced = jax.jit(lambda variables, signal: model.apply(variables, signal, model.layer_names))
+    traces = traced(variables, signal)[2]
     trains = [signal, *(traces[name].spikes for name in model.layer_names)]
     return [int(np.asarray(train, np.int64).sum()) for train in trains]
 
@@ -195,6 +203,22 @@ def test_resume_refuses_other_data_and_another_configuration(tmp_path):
         mnist.run(config, tmp_path / "nothing", resume=True)
 
 
+@pytest.mark.parametrize(("text", "message"), [
+    ("{", "got Expecting property name"),
+    ("[3]", "got a file without config"),
+    ('{"config": {}}', "got a file without dataset_sha256"),
+    ('{"config": [], "dataset_sha256": ""}', "got a file without config"),
+    ('{"config": {"epoch": 3}, "dataset_sha256": ""}', "got preset: fields must be among"),
+    ('{"config": {"epochs": "3"}, "dataset_sha256": ""}', "got MnistConfig: epochs must be an int"),
+])
+def test_a_damaged_configuration_names_its_file_and_what_is_wrong(text, message, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(CheckpointError) as caught:
+        mnist.saved_config(tmp_path)
+    beginning = f"{tmp_path / 'config.json'}: expected the configuration of a run, {message}"
+    assert str(caught.value).startswith(beginning)
+
+
 def test_load_run_refuses_a_directory_without_a_record_or_checkpoint(finished, tmp_path):
     with pytest.raises(RecordError):
         load_run(tmp_path)
@@ -209,6 +233,13 @@ def test_a_batch_larger_than_what_is_left_to_train_on_is_refused_before_anything
         mnist.run(preset(dataset="digits", smoke=True, batch_size=588), tmp_path / "run",
                   say=said.append)
     assert not said and not (tmp_path / "run").exists()
+
+
+def test_events_on_several_devices_are_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "local_device_count", lambda: 8)
+    with pytest.raises(ValueError, match="input_synapse 'event' needs a single device, got 8"):
+        mnist.run(preset(dataset="digits", smoke=True, input_synapse="event"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_missing_data_is_refused_before_anything_is_written(tmp_path):
@@ -253,6 +284,25 @@ def test_a_cnn_has_no_fan_out_and_counts_every_layer(cnn):
     assert record["inference_spikes"]["total_hidden"] == hidden
 
 
+def test_the_synaptic_events_of_every_layer_are_on_record(finished, cnn):
+    activity = finished.record["activity"]
+    assert list(activity) == ["dense0/kernel", "dense1/kernel", "output"]
+    for name, fan in (("dense0/kernel", 400), ("dense1/kernel", 10)):
+        assert activity[name]["synaptic_events"] == fan * activity[name]["events"]
+    assert "synaptic_events" not in activity["output"]
+    activity = cnn.record["activity"]
+    for name, width in (("conv0/kernel", 12), ("conv1/kernel", 24)):  # 1 to 4 places each
+        events = activity[name]["events"]
+        assert width * events < activity[name]["synaptic_events"] < 4 * width * events
+    assert activity["dense/kernel"]["synaptic_events"] == 10 * activity["dense/kernel"]["events"]
+
+
+def test_every_spike_costs_the_fan_out_of_its_own_neuron():
+    entry = {"per_neuron": [[1, 2], [0, 3]], "nonzero": 6, "saturated": 0}
+    fans = np.array([[1, 10], [100, 1000]])
+    assert pipeline._layer_activity(entry, fans)["synaptic_events"] == 1 + 20 + 0 + 3000
+
+
 def test_with_few_events_a_bright_pixel_spikes_once_and_a_dark_one_never(tmp_path):
     run = Finished(tmp_path / "run", protocol="few-events", epochs=1)
     bright = tiny_dataset().test_images[:37].astype(np.float32) / 255
@@ -263,7 +313,9 @@ def test_with_few_events_a_bright_pixel_spikes_once_and_a_dark_one_never(tmp_pat
 
 
 def test_an_analog_input_is_counted_as_events_of_every_pixel_at_every_step(tmp_path):
-    run = Finished(tmp_path / "run", encoder="direct", epochs=1)
+    run = Finished(tmp_path / "run", pictures=True, encoder="direct", epochs=1)
+    names = {path.stem for path in run.directory.glob("*.png")}
+    assert names == {"confusion", "curves", "rates", "raster", "membrane"}
     pixels, steps = 12 * 20, 6
     record = run.record
     assert record["inference_spikes"]["total_input"] == 37 * pixels * steps

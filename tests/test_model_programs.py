@@ -84,7 +84,7 @@ from fastsnn_jax.recipes.mnist import network
 from fastsnn_jax.recipes.mnist.config import preset
 from fastsnn_jax.recipes.mnist.inputs import InputPlan
 from fastsnn_jax.sharding import data_mesh, replicate, shard_batch
-from fastsnn_jax.train import TrainConfig, init_state, make_train_step, rows_of, train
+from fastsnn_jax.train import LoopConfig, init_state, make_train_step, rows_of, train
 from fastsnn_jax.train.chunk import Chunk
 
 random = np.random.default_rng(0)
@@ -101,12 +101,12 @@ for name, synapse in (("mlp", "dense"), ("mlp", "event"), ("cnn", "dense")):
     source = rows_of(network.device_examples(examples))
     state = init_state(params, tx, jax.random.key(1), ema=True)
     runs = [
-        train(step, source, state, TrainConfig(2, 16), mesh=data_mesh(jax.devices()[:n]))
+        train(step, source, state, LoopConfig(2, 16), mesh=data_mesh(jax.devices()[:n]))
         for n in (1, 8)
     ]
     mesh = data_mesh()
     compiled = Chunk(step, source.fetch, mesh).prepare(
-        replicate(mesh, state), replicate(mesh, source.data),
+        replicate(mesh, state), replicate(mesh, source.data(0)),
         shard_batch(mesh, np.zeros((3, 16), np.int32), axis=1),
     )
     leaves = [jax.tree.leaves(jax.device_get(run.params)) for run in runs]

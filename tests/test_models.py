@@ -99,7 +99,7 @@ def test_windows_add_up_to_one_long_run(name):
 @every_model
 def test_none_is_the_state_at_rest(name):
     model, variables, x = started(name)
-    at_rest = model.rest(B, *([MAP] if isinstance(model, CNN) else []))
+    at_rest = model.rest(B, x.shape[2:])
     assert_trees_equal(
         window(model, variables, at_rest, x),
         window(model, variables, None, x),
@@ -129,13 +129,13 @@ def events_of(x, saturated=0):
     return SpikeTensor.from_event(spikes.data, N, saturated=saturated)
 
 
-@pytest.mark.parametrize("name", ["mlp", "mlp_learned", "mlp_current"])
+@pytest.mark.parametrize("name", ["mlp_learned", "mlp_current"])
 def test_events_and_a_dense_train_give_the_same_run_and_counts(name):
     model, variables, x = started(name)
     assert_trees_equal(apply(model, variables, events_of(x)), apply(model, variables, x))
 
 
-@pytest.mark.parametrize("name", ["mlp", "mlp_learned", "mlp_current"])
+@pytest.mark.parametrize("name", ["mlp_learned", "mlp_current"])
 def test_events_and_a_dense_train_give_the_same_gradient(name):
     model, variables, x = started(name)
     variables = jax.tree.map(
@@ -287,7 +287,8 @@ def test_spikes_as_integers_or_booleans_are_spikes():
 def test_the_initial_kernel_has_the_asked_variance():
     gain, inputs, outputs = 3.0, 400, 300
     model = MLP((outputs, CLASSES), gain=gain)
-    kernel = model.init(jax.random.key(4), jnp.zeros((1, 1, inputs)))["params"]["dense0"]["kernel"]
+    variables = jax.jit(model.init)(jax.random.key(4), jnp.zeros((1, 1, inputs)))
+    kernel = variables["params"]["dense0"]["kernel"]
     count = inputs * outputs
     sigma = gain / math.sqrt(inputs)
     assert abs(kernel.mean()) < 5 * sigma / math.sqrt(count)
@@ -300,7 +301,7 @@ def test_input_of_another_width_or_kind_is_refused():
     with pytest.raises(ValueError, match="dense0: input must have 5 channels, got 6"):
         mlp.apply(variables, jnp.zeros((2, 1, 6)))
     with pytest.raises(ValueError, match="state must hold the 2 layers, got 1"):
-        mlp.apply(variables, mlp.rest(1)[:1], jnp.zeros((2, 1, 5)), method="run")
+        mlp.apply(variables, mlp.rest(1, (5,))[:1], jnp.zeros((2, 1, 5)), method="run")
     with pytest.raises(TypeError, match="conv0: input must be an array"):
         cnn.init(jax.random.key(0), SpikeTensor.from_dense(jnp.zeros((2, 1, 4, 4, 1))))
     with pytest.raises(ValueError, match="at least one layer"):

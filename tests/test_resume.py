@@ -9,11 +9,12 @@ import threading
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 import train_toy
 
 from fastsnn_jax.checkpoint import CheckpointError, Checkpoints
-from fastsnn_jax.train import Interrupted
+from fastsnn_jax.train import Interrupted, Journal, rows_of
 from fastsnn_jax.train.chunk import Chunk
 from fastsnn_jax.train.interrupt import Interrupts
 
@@ -129,6 +130,38 @@ def test_a_run_resumed_with_more_epochs_equals_the_longer_run(tmp_path):
     train_toy.run(Checkpoints(tmp_path), epochs=1)
     longer = train_toy.run(Checkpoints(tmp_path), epochs=3, resume=True)
     assert train_toy.outcome(longer) == train_toy.outcome(train_toy.run(epochs=3))
+
+
+def drifting(epoch):
+    """The toy's samples, moved a little further every epoch; drawn anew at every call."""
+    x, y = train_toy.samples()
+    return x + 0.1 * np.random.default_rng(epoch).normal(size=x.shape).astype(np.float32), y
+
+
+def test_a_run_over_data_that_change_with_the_epoch_resumes_bit_identical(tmp_path):
+    source = rows_of(train_toy.samples())._replace(data=drifting)
+    expected = train_toy.outcome(train_toy.run(epochs=2, source=source))
+    unchanged = train_toy.run(epochs=2, source=rows_of(drifting(0)))
+    assert train_toy.outcome(unchanged) != expected
+    for at in (3, 25, 31):  # in the first epoch, at its end, in the second
+        checkpoints = Checkpoints(tmp_path / str(at))
+
+        def stop(event, at=at):
+            if event.kind == "chunk" and 25 * (event.epoch - 1) + event.step == at:
+                press_ctrl_c()
+
+        with pytest.raises(Interrupted, match=f"after step {at}; resume from"):
+            train_toy.run(checkpoints, epochs=2, source=source, chunk_s=1e-9, progress=stop)
+        resumed = train_toy.run(checkpoints, epochs=2, source=source, resume=True)
+        assert train_toy.outcome(resumed) == expected
+
+
+def test_a_journal_of_another_version_is_refused_by_name(tmp_path, monkeypatch):
+    whole = Journal.to_json
+    monkeypatch.setattr(Journal, "to_json", lambda self: whole(self) | {"mood": "good"})
+    train_toy.run(Checkpoints(tmp_path), epochs=1)
+    with pytest.raises(CheckpointError, match=f"{tmp_path}/00000000 .* version: .*unknown mood"):
+        train_toy.run(Checkpoints(tmp_path), epochs=1, resume=True)
 
 
 def test_resume_refuses_nothing_another_seed_another_model_and_a_used_directory(tmp_path):

@@ -1,6 +1,7 @@
 """The loop and its parts: what a step computes, what an epoch sees, when a run stops."""
 
 import io
+import json
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,8 @@ import train_toy
 
 from fastsnn_jax.train import (
     Event,
+    LoopConfig,
     Plateau,
-    TrainConfig,
     epoch_order,
     eval_params,
     hold_out,
@@ -23,7 +24,7 @@ from fastsnn_jax.train import (
     stream_progress,
 )
 from fastsnn_jax.train.chunk import LIMIT, Chunk, Pace, run_chunks
-from fastsnn_jax.train.journal import add_sums
+from fastsnn_jax.train.journal import Journal, add_sums
 from fastsnn_jax.train.plateau import PlateauState
 
 
@@ -101,6 +102,60 @@ def test_a_step_refuses_a_loss_per_sample_and_an_average_that_is_not_kept():
 def test_parameters_that_are_not_finite_are_refused_at_the_start():
     with pytest.raises(ValueError, match="init_state: parameters must be finite"):
         sgd_state(float("nan"))
+
+
+def noisy_squares(params, batch, key):
+    """Mean loss and its sums over the rows of ``batch``; the key is reported, not used."""
+    error = params["w"] * batch["x"] - batch["y"]
+    return (error**2).mean(), {
+        "samples": jnp.int32(error.size), "correct": (error > 0).sum(dtype=jnp.int32),
+        "draw": jax.random.uniform(key), "rows": jnp.zeros(12).at[batch["row"]].add(1.0),
+    }
+
+
+def squares_batch():
+    random = np.random.default_rng(0)
+    return {"x": random.normal(size=(12, 5)).astype(np.float32),
+            "y": random.normal(size=(12, 5)).astype(np.float32), "row": np.arange(12)}
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_a_batch_in_parts_gives_the_update_of_the_whole_batch(parts):
+    tx, params = optax.sgd(0.5), {"w": jnp.linspace(-1.0, 1.0, 5)}
+    state = init_state(params, tx, jax.random.key(3))
+    whole, in_parts = (
+        make_train_step(noisy_squares, tx, accumulate=count)(state, squares_batch())
+        for count in (1, parts)
+    )
+    np.testing.assert_allclose(in_parts[0].params["w"], whole[0].params["w"], rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(in_parts[1][0], whole[1][0], rtol=1e-6)
+    metrics = in_parts[1][1]
+    assert metrics["samples"] == 60 and metrics["correct"] == whole[1][1]["correct"]
+    assert metrics["rows"].tolist() == [1.0] * 12  # every row is in one part
+    key = jax.random.fold_in(jax.random.key(3), 0)
+    draws = [jax.random.uniform(jax.random.fold_in(key, part)) for part in range(parts)]
+    assert len(set(map(float, draws))) == parts
+    np.testing.assert_allclose(metrics["draw"], sum(draws), rtol=1e-6)
+
+
+def test_one_bad_part_spoils_the_loss_of_the_batch():
+    def loss_fn(params, batch, key):  # the root's slope at zero is infinite, its value is fine
+        return jnp.sqrt(params * batch).sum(), counted()
+
+    step = make_train_step(loss_fn, optax.sgd(0.5), accumulate=2)
+    _, (loss, _) = step(sgd_state(), jnp.array([1.0, 0.0]))
+    assert jnp.isnan(loss)
+    _, (loss, _) = step(sgd_state(), jnp.array([1.0, 4.0]))
+    assert loss == 1.5
+
+
+def test_a_batch_that_cannot_be_split_is_refused():
+    step = make_train_step(square, optax.sgd(0.5), accumulate=3)
+    for batch in (jnp.zeros(4), jnp.float32(1.0)):
+        with pytest.raises(ValueError, match="accumulate=3 must divide the leading axis"):
+            step(sgd_state(), batch)
+    with pytest.raises(ValueError, match="accumulate must be >= 1"):
+        make_train_step(square, optax.sgd(0.5), accumulate=0)
 
 
 # Chunks
@@ -184,8 +239,9 @@ def test_holding_out_splits_the_samples():
 @pytest.mark.parametrize("call", [
     lambda: epoch_order(0, 0, 4, 5), lambda: epoch_order(-1, 0, 4, 2), lambda: hold_out(0, 4, 4),
     lambda: epoch_order(0, 0, 4, 0), lambda: rows_of((np.zeros(3), np.zeros(4))),
-    lambda: TrainConfig(epochs=0, batch_size=1), lambda: TrainConfig(epochs=1, batch_size=0),
-    lambda: TrainConfig(epochs=1, batch_size=1, target=101.0), lambda: Plateau(factor=0.0),
+    lambda: LoopConfig(epochs=0, batch_size=1), lambda: LoopConfig(epochs=1, batch_size=0),
+    lambda: LoopConfig(epochs=1, batch_size=1, monitor="f1"),
+    lambda: LoopConfig(epochs=1, batch_size=1, target=101.0), lambda: Plateau(factor=0.0),
 ])
 def test_numbers_out_of_range_are_refused(call):
     with pytest.raises(ValueError, match="got"):
@@ -214,6 +270,26 @@ def test_the_plateau_rule_halves_on_the_third_bad_epoch_and_counts_anew():
         state = rule.update(state, score)
         scales.append(state.scale)
     assert scales == [1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.25]
+
+
+def test_the_plateau_rule_of_a_loss_waits_for_lower_ones():
+    rule, state = Plateau(patience=1, threshold=0.25), PlateauState()
+    scales = []
+    for loss in (4.0, 3.5, 2.5, 2.0, 2.0):  # good is below 3, then below 1.875
+        state = rule.update(state, loss, lowest=True)
+        scales.append(state.scale)
+    assert scales == [1, 1, 1, 1, 0.5] and state.best == 2.5
+
+
+def test_a_journal_survives_json_and_refuses_the_fields_of_another_version():
+    journal = Journal({"seed": 3}, epoch=2, best_score=0.1)
+    values = json.loads(json.dumps(journal.to_json()))
+    assert Journal.from_json(values) == journal
+    with pytest.raises(ValueError, match="unknown colour"):
+        Journal.from_json(values | {"colour": 1})
+    del values["steady_steps"], values["epoch"]
+    with pytest.raises(ValueError, match="lacks epoch, steady_steps"):
+        Journal.from_json(values)
 
 
 # Evaluation
@@ -247,6 +323,14 @@ def test_an_evaluation_gives_the_same_sums_again_and_other_noise_to_every_batch(
     assert draws[0] != draws[1] and evaluate(())["loss"] == evaluate(())["loss"] == expected
 
 
+def test_an_evaluation_sees_the_first_epoch_of_a_source_that_changes():
+    def metrics_fn(params, batch, mask, key):
+        return {"loss": batch.sum(), "correct": mask.sum(), "samples": mask.sum()}
+
+    source = rows_of(np.zeros(3))._replace(data=lambda epoch: np.full(3, 5.0 + epoch))
+    assert make_evaluate(metrics_fn, source, 3, jax.random.key(0))(())["loss"] == 5.0
+
+
 def test_an_evaluation_refuses_missing_sums_and_no_samples():
     with pytest.raises(ValueError, match="must count loss, correct and samples"):
         make_evaluate(lambda p, b, m, k: {"loss": m.sum()}, rows_of(np.zeros(4)), 2,
@@ -265,8 +349,9 @@ class Terminal(io.StringIO):
 
 def test_progress_writes_whole_lines_to_a_file_and_a_status_line_to_a_terminal():
     events = [Event("chunk", 1, 2, 5, 9, 0.25, 50.0, 1234.0, 3600.0),
-              Event("epoch", 1, 2, 9, 9, 0.25, 50.0, None, None, 97.5, True)]
-    line = "epoch 1/2  loss 0.2500  accuracy 50.00 %  validation 97.50 % (best)\n"
+              Event("epoch", 1, 2, 9, 9, 0.25, 50.0, None, None, 97.5, True, 0.125)]
+    line = ("epoch 1/2  loss 0.2500  accuracy 50.00 %  validation loss 0.1250  "
+            "validation 97.50 % (best)\n")
     status = "epoch 1/2  step 5/9  loss 0.2500  accuracy 50.00 %  1,234 samples/s  60:00 left"
     for stream, expected in ((io.StringIO(), line),
                              (Terminal(), f"\r{status}\033[K\r\033[K{line}")):

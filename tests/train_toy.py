@@ -18,8 +18,8 @@ from fastsnn_jax.checkpoint import Checkpoints
 from fastsnn_jax.losses import cross_entropy
 from fastsnn_jax.train import (
     Interrupted,
+    LoopConfig,
     Plateau,
-    TrainConfig,
     init_state,
     make_evaluate,
     make_train_step,
@@ -64,14 +64,14 @@ def loss_fn(params, batch, key):
 
 
 def run(checkpoints=None, *, epochs=4, batch_size=8, ema=True, tx=None, loss_fn=loss_fn,
-        evaluate=None, resume=False, progress=None, mesh=None, **config):
+        source=None, evaluate=None, resume=False, progress=None, mesh=None, **config):
     """One run of the loop over the toy."""
     tx = optax.adam(0.01) if tx is None else tx
     evaluate = evaluate or make_evaluate(sums, rows_of(samples()), 64, jax.random.key(2), mesh=mesh)
     step = make_train_step(loss_fn, tx, ema_decay=0.9 if ema else None)
     state = init_state(params(), tx, jax.random.key(1), ema=ema)
     return train(
-        step, rows_of(samples()), state, TrainConfig(epochs, batch_size, **config),
+        step, source or rows_of(samples()), state, LoopConfig(epochs, batch_size, **config),
         evaluate=evaluate, checkpoints=checkpoints, resume=resume, progress=progress, mesh=mesh,
     )
 

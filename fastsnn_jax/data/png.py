@@ -52,11 +52,16 @@ def _inflate(png: bytes) -> tuple[tuple[int, int], bytes]:
 
 
 def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(kind, data) of every chunk, each held against its checksum."""
     position = len(SIGNATURE)
     while position < len(png):
         length, kind = struct.unpack_from(">I4s", png, position)
-        yield kind, png[position + 8 : position + 8 + length]
-        position += 12 + length  # length, kind, data, checksum
+        end = position + 8 + length
+        (checksum,) = struct.unpack_from(">I", png, end)
+        if checksum != zlib.crc32(png[position + 4 : end]):
+            raise data_error("png", f"chunk {kind!r} to match its checksum", f"{checksum:08x}")
+        yield kind, png[position + 8 : end]
+        position = end + 4
 
 
 def _unfilter(lines: np.ndarray, where: str) -> np.ndarray:

@@ -49,8 +49,9 @@ class MLP(nn.Module):
         }
         return run_layers(layers, state, x, self.logit_scale, trace)
 
-    def rest(self, batch: int) -> State:
-        """State of the whole network at rest, for `run`."""
+    def rest(self, batch: int, input_shape: tuple[int, ...]) -> State:
+        """State of the whole network at rest, for `run` on ``input_shape`` (N,)."""
+        del input_shape  # the widths are fixed
         return tuple(self.neuron.rest((batch, width)) for width in self.features)
 
     def synapses(self, variables: Any, input_shape: tuple[int, ...]) -> dict[str, Callable]:

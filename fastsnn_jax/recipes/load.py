@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastsnn_jax.checkpoint import Checkpoints
-from fastsnn_jax.recipes.mnist.config import preset
-from fastsnn_jax.recipes.mnist.network import build_model
-from fastsnn_jax.recipes.mnist.pipeline import CHECKPOINTS
+from fastsnn_jax.recipes import lm, mnist
+from fastsnn_jax.recipes.run_directory import CHECKPOINTS
 from fastsnn_jax.record import load_record
 
 
@@ -19,12 +18,12 @@ class Run(NamedTuple):
 
 
 def load_run(directory: str | Path) -> Run:
-    """Loads the selected parameters of the run in ``directory``, its model and its record.
+    """Loads the parameters that the record of the run in ``directory`` speaks of, and its model.
 
     Raises:
       RecordError, CheckpointError: something is missing or damaged; both are ValueErrors.
     """
     record = load_record(directory)
+    recipe = {"mnist": mnist, "lm": lm}[record["kind"]]
     items = Checkpoints(Path(directory) / CHECKPOINTS).restore().items
-    params = items["best"] if "best" in items else items["state"]["params"]
-    return Run(build_model(preset(**record["config"])), {"params": params}, record)
+    return Run(recipe.recorded_model(record), recipe.recorded_variables(items), record)

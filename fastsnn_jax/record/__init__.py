@@ -1,12 +1,14 @@
 """The record of a run, ``record.json``: built, validated, written whole, read back, printed."""
 
 from fastsnn_jax.record.environment import environment
-from fastsnn_jax.record.files import load_record, write_record
+from fastsnn_jax.record.files import FILE_NAME, load_record, write_record
+from fastsnn_jax.record.kinds import RecordError
+from fastsnn_jax.record.lm import Evaluation, LossHistory, SynapseCounts, build_lm_record
 from fastsnn_jax.record.mnist import Architecture, History, SpikeTotals, build_mnist_record
-from fastsnn_jax.record.schema import RecordError, validate_record
-from fastsnn_jax.record.text import format_record
+from fastsnn_jax.record.runs import format_record, validate_record
 
 __all__ = [
-    "Architecture", "History", "RecordError", "SpikeTotals", "build_mnist_record", "environment",
+    "FILE_NAME", "Architecture", "Evaluation", "History", "LossHistory", "RecordError",
+    "SpikeTotals", "SynapseCounts", "build_lm_record", "build_mnist_record", "environment",
     "format_record", "load_record", "validate_record", "write_record",
 ]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastsnn_jax.record.kinds import RecordError
-from fastsnn_jax.record.schema import validate_record
+from fastsnn_jax.record.runs import validate_record
 
 FILE_NAME = "record.json"
 
@@ -15,22 +15,30 @@ FILE_NAME = "record.json"
 def write_record(path: str | Path, record: Mapping[str, Any]) -> Path:
     """Writes ``record`` to the file ``path``, or to ``record.json`` in the directory ``path``.
 
-    The bytes go to a file beside it, are flushed to the disk, then renamed into place: a reader
-    finds the old record or the new one, never a part. Returns the path written. Raises RecordError,
-    before touching the disk, for an invalid record, and OSError when the disk refuses.
+    A reader finds the old record or the new one, never a part. Returns the path written. Raises
+    RecordError, before touching the disk, for an invalid record, and OSError when the disk refuses.
     """
     validate_record(record)
     path = _file(path)
+    write_text_atomically(path, _pretty(record) + "\n")
+    return path
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Writes ``text`` to the file ``path``, as UTF-8, all of it or nothing.
+
+    It goes to a file beside it, is flushed to the disk, then renamed into place: what was there
+    before stays until the new text is whole. Raises OSError when the disk refuses.
+    """
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(scratch, "w", encoding="utf-8") as file:
-            file.write(_pretty(record) + "\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
-    return path
 
 
 def load_record(path: str | Path) -> dict[str, Any]:

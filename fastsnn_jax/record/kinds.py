@@ -58,6 +58,7 @@ TEXT = Kind("text", lambda value: isinstance(value, str))
 COUNT = Kind("an integer >= 0", _is_count)
 NUMBER = Kind("a finite number", _is_number)
 PERCENT = Kind("a number in 0..100", lambda value: _is_number(value) and 0 <= value <= 100)
+POSITIVE = Kind("a number > 0", lambda value: _is_number(value) and value > 0)
 NON_NEGATIVE = Kind("a number >= 0", lambda value: _is_number(value) and value >= 0)
 OBJECT = Kind("an object", lambda value: isinstance(value, dict))
 

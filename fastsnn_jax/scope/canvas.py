@@ -35,10 +35,11 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def dress(
-    axes: "Axes", *, title: str = "", x: str = "", y: str = "", y_grid: bool = False
+    axes: "Axes", *, title: str = "", x: str = "", y: str = "", y_grid: bool = False,
+    title_size: float = 10,
 ) -> None:
     """Title, axis labels, ticks and lines of an axes, all in one hand."""
-    axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK)
+    axes.set_title(title, loc="left", fontsize=title_size, fontweight="bold", color=INK)
     axes.set_xlabel(x, fontsize=9, color=INK)
     axes.set_ylabel(y, fontsize=9, color=INK)
     axes.tick_params(labelsize=8, color=FAINT, labelcolor=INK, length=3)

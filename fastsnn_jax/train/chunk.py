@@ -22,12 +22,14 @@ class Source(NamedTuple):
     """Samples to draw batches from; it may be images, text windows or anything else.
 
     Attributes:
-      data: pytree of arrays, kept whole on every device.
-      size: number of samples.
+      data: ``data(epoch) -> pytree of arrays``, kept whole on every device during that epoch
+        (from 0) and placed there again only when it is another object. It depends on the epoch
+        alone, so that a resumed run sees what it saw, and keeps its shapes and dtypes.
+      size: number of samples in an epoch.
       fetch: ``fetch(data, index[B]) -> batch``, traced; must accept any index in [0, size).
     """
 
-    data: Any
+    data: Callable[[int], Any]
     size: int
     fetch: Callable[[Any, Array], Any]
 
@@ -35,13 +37,17 @@ class Source(NamedTuple):
 def rows_of(data: Any) -> Source:
     """Source over a pytree of arrays that share their leading axis: a sample is a row.
 
+    Every epoch has the same samples.
+
     >>> rows_of((jnp.zeros((4, 2)), jnp.zeros(4))).size
     4
     """
     sizes = {leaf.shape[0] for leaf in jax.tree.leaves(data)}
     if len(sizes) != 1:
         raise ValueError(f"rows_of: arrays need one common leading axis, got {sorted(sizes)}")
-    return Source(data, sizes.pop(), lambda data, index: jax.tree.map(lambda a: a[index], data))
+    return Source(
+        lambda epoch: data, sizes.pop(), lambda data, index: jax.tree.map(lambda a: a[index], data)
+    )
 
 
 class Chunk:
@@ -57,20 +63,14 @@ class Chunk:
     """
 
     def __init__(self, step: ChunkStep, fetch: Callable[[Any, Any], Any], mesh: Mesh | None = None):
-        placed: dict[str, Any] = {}
-        if mesh is not None:
-            placed["out_shardings"] = NamedSharding(mesh, PartitionSpec())
-        self._jitted = jax.jit(partial(_run_steps, step, fetch), donate_argnums=0, **placed)
+        self._jitted = jit_update(partial(_run_steps, step, fetch), mesh)
         self._compiled = None
 
     def prepare(self, state: State, data: Any, order: Any) -> jax.stages.Compiled:
-        """Compiles if that is still to do, in another thread: Ctrl-C need not wait for it."""
+        """Compiles if that is still to do."""
         if self._compiled is None:
             lowered = self._jitted.lower(state, data, order, jnp.int32(0), jnp.int32(0))
-            worker = ThreadPoolExecutor(max_workers=1)
-            compiled = worker.submit(lowered.compile)
-            worker.shutdown(wait=False)
-            self._compiled = compiled.result()
+            self._compiled = compile_apart(lowered)
         return self._compiled
 
     def __call__(
@@ -78,6 +78,22 @@ class Chunk:
     ) -> tuple[State, Any]:
         compiled = self.prepare(state, data, order)
         return compiled(state, data, order, jnp.int32(start), jnp.int32(count))
+
+
+def jit_update(function: Callable[..., Any], mesh: Mesh | None) -> Any:
+    """Jitted ``function(state, ...)`` that consumes its state; results replicated on the mesh."""
+    placed: dict[str, Any] = {}
+    if mesh is not None:
+        placed["out_shardings"] = NamedSharding(mesh, PartitionSpec())
+    return jax.jit(function, donate_argnums=0, **placed)
+
+
+def compile_apart(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """Compiles in another thread: Ctrl-C need not wait for it."""
+    worker = ThreadPoolExecutor(max_workers=1)
+    compiled = worker.submit(lowered.compile)
+    worker.shutdown(wait=False)
+    return compiled.result()
 
 
 def run_chunks(

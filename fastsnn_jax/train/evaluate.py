@@ -23,7 +23,8 @@ def make_evaluate(
 ) -> Callable[[Params], dict[str, Any]]:
     """Returns ``evaluate(params) -> sums``, with every sample counted exactly once.
 
-    Batch ``i`` draws from ``fold_in(key, i)``: the same parameters give the same sums.
+    Batch ``i`` draws from ``fold_in(key, i)``: the same parameters give the same sums. Of a source
+    that changes with the epoch it is the first epoch.
 
     Args:
       metrics_fn: ``(params, batch, mask, key) -> sums``, where ``mask`` [B] is False for padding,
@@ -41,7 +42,7 @@ def make_evaluate(
     index, mask = full_order(source.size, batch_size)
     order = shard_batch(mesh, {"index": index, "mask": mask}, axis=1)
     order["number"] = replicate(mesh, jnp.arange(len(index)))
-    data = replicate(mesh, source.data)
+    data = replicate(mesh, source.data(0))
     key_data = replicate(mesh, jax.random.key_data(key))
 
     def fetch(known, row):

@@ -1,5 +1,7 @@
 """Trains any spiking classifier on a user's own arrays."""
 
+import hashlib
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -11,18 +13,18 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from fastsnn_jax._checks import check, check_count
+from fastsnn_jax._checks import check, check_count, check_number
 from fastsnn_jax.checkpoint import Checkpoints
 from fastsnn_jax.encoding import direct
 from fastsnn_jax.losses import cross_entropy
 from fastsnn_jax.train.chunk import rows_of
 from fastsnn_jax.train.evaluate import make_evaluate
 from fastsnn_jax.train.journal import Journal
-from fastsnn_jax.train.loop import TrainConfig, train
+from fastsnn_jax.train.loop import LoopConfig, train
 from fastsnn_jax.train.order import hold_out
 from fastsnn_jax.train.plateau import Plateau
 from fastsnn_jax.train.progress import Progress
-from fastsnn_jax.train.state import init_state
+from fastsnn_jax.train.state import check_learnable, init_state
 from fastsnn_jax.train.step import make_train_step
 
 
@@ -72,7 +74,8 @@ def fit(
       validation: share of the samples held out, in [0, 1), or other samples. 0 holds out none.
       patience: stop after so many epochs without a better validation accuracy.
       plateau: rule that lowers the learning rate on the validation accuracy.
-      out: directory for checkpoints; with ``resume`` the run in it is continued.
+      out: directory for checkpoints; with ``resume`` the run in it is continued, which must have
+        been begun with the same samples.
       progress: for instance ``stream_progress()``; silent by default.
     Raises:
       ValueError, TypeError: before training, if the arrays do not fit together or the model;
@@ -89,7 +92,10 @@ def fit(
     [100.0, 100.0]
     """
     check_count("fit", "num_steps", num_steps)
-    config = TrainConfig(epochs, batch_size, seed, patience=patience, plateau=plateau)
+    if not callable(learning_rate):
+        check_number("fit", "learning_rate", learning_rate, above=0.0)
+        check(math.isfinite(learning_rate), "fit", "learning_rate must be finite", learning_rate)
+    config = LoopConfig(epochs, batch_size, seed, patience=patience, plateau=plateau)
     encode = partial(_direct, num_steps) if encode is None else encode
     samples = _samples("samples", samples)
     samples, held = _split(samples, validation, seed)
@@ -122,7 +128,7 @@ def fit(
     result = train(
         make_train_step(loss_fn, tx), rows_of(samples), init_state(variables, tx, keys[3]), config,
         evaluate=evaluate, checkpoints=None if out is None else Checkpoints(out), resume=resume,
-        progress=progress,
+        identity=None if out is None else {"data": _digest((samples, held))}, progress=progress,
     )
     return Fitted(result.params, result.journal.history, result.journal)
 
@@ -175,9 +181,7 @@ def _split(samples, validation, seed):
 
 
 def _check_model(model: Any, variables: Any, inputs: Any, labels: np.ndarray) -> None:
-    if isinstance(variables, Mapping):
-        extra = sorted(set(variables) - {"params"}) if "params" in variables else []
-        check(not extra, "fit", "the model's only collection must be params", extra)
+    check_learnable("fit", variables)
     logits, activity = jax.eval_shape(model.apply, variables, inputs)
     check(logits.ndim == 2 and isinstance(activity, Mapping), "fit",
           "model.apply must return (logits [B, K], activity dict)",
@@ -185,3 +189,12 @@ def _check_model(model: Any, variables: Any, inputs: Any, labels: np.ndarray) ->
     check(labels.min() >= 0 and labels.max() < logits.shape[1], "fit",
           f"y must lie in 0..{logits.shape[1] - 1}, the classes of the model",
           f"{labels.min()}..{labels.max()}")
+
+
+def _digest(arrays: Any) -> str:
+    """Short name of the arrays' shapes, dtypes and values."""
+    digest = hashlib.sha256()
+    for array in jax.tree.leaves(arrays):
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]

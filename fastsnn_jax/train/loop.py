@@ -5,7 +5,7 @@ It knows nothing of images or text: a ``Source`` gives batches, ``step`` learns 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,38 +14,38 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from fastsnn_jax._checks import check_count, check_number
+from fastsnn_jax._checks import check, check_choice, check_count, check_number
 from fastsnn_jax._typing import Params
 from fastsnn_jax.checkpoint import CheckpointError, Checkpoints
 from fastsnn_jax.sharding import fitting_mesh, replicate, shard_batch
 from fastsnn_jax.train.chunk import Chunk, Pace, Source, run_chunks
+from fastsnn_jax.train.faults import check_losses, check_params
 from fastsnn_jax.train.interrupt import Interrupted, Interrupts
 from fastsnn_jax.train.journal import Journal
 from fastsnn_jax.train.order import epoch_order
 from fastsnn_jax.train.plateau import Plateau, PlateauState
 from fastsnn_jax.train.progress import Event, Progress
-from fastsnn_jax.train.state import TrainState, eval_params, finite
+from fastsnn_jax.train.state import TrainState, eval_params
 from fastsnn_jax.train.step import TrainStep
 
 Evaluate = Callable[[Params], dict[str, Any]]
-"""``params -> {"accuracy": percent, "loss": mean, ...}``; see ``make_evaluate``."""
-
-
-class TrainingError(ValueError):
-    """Training went wrong at a step that the message names: a loss or parameter is not finite."""
+"""``params -> {"accuracy": percent, "loss": mean, ...}``; see ``make_evaluate``. What it returns as
+"figures" goes into the history."""
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class LoopConfig:
     """How long and how to train.
 
     Attributes:
       epochs: passes over the data, at most.
       batch_size: samples per step, over all devices.
       seed: of the data order.
-      patience: stop after so many epochs without a better validation accuracy; None never.
+      monitor: figure of the evaluation that selects the best parameters and drives ``patience``
+        and ``plateau``: the highest "accuracy" or the lowest "loss".
+      patience: stop after so many epochs without a better one; None never.
       target: stop at this validation accuracy in percent; None never.
-      plateau: rule that lowers the learning rate on the validation accuracy.
+      plateau: rule that lowers the learning rate.
       log_every: steps between "batch" events.
       chunk_s: aimed duration of a dispatch; Ctrl-C waits for at most about twice that.
       save_every_s: wall time between checkpoints inside an epoch; each epoch end has one too.
@@ -54,6 +54,7 @@ class TrainConfig:
     epochs: int
     batch_size: int
     seed: int = 0
+    monitor: str = "accuracy"
     patience: int | None = None
     target: float | None = None
     plateau: Plateau | None = None
@@ -62,15 +63,17 @@ class TrainConfig:
     save_every_s: float = 60.0
 
     def __post_init__(self):
+        where = "LoopConfig"
         for name in ("epochs", "batch_size", "log_every"):
-            check_count("TrainConfig", name, getattr(self, name))
-        check_count("TrainConfig", "seed", self.seed, at_least=0)
+            check_count(where, name, getattr(self, name))
+        check_count(where, "seed", self.seed, at_least=0)
+        check_choice(where, "monitor", self.monitor, ("accuracy", "loss"))
         if self.patience is not None:
-            check_count("TrainConfig", "patience", self.patience)
+            check_count(where, "patience", self.patience)
         if self.target is not None:
-            check_number("TrainConfig", "target", self.target, above=0.0, at_most=100.0)
-        check_number("TrainConfig", "chunk_s", self.chunk_s, above=0.0)
-        check_number("TrainConfig", "save_every_s", self.save_every_s, at_least=0.0)
+            check_number(where, "target", self.target, above=0.0, at_most=100.0)
+        check_number(where, "chunk_s", self.chunk_s, above=0.0)
+        check_number(where, "save_every_s", self.save_every_s, at_least=0.0)
 
 
 class TrainResult(NamedTuple):
@@ -91,11 +94,12 @@ def train(
     step: TrainStep,
     source: Source,
     state: TrainState,
-    config: TrainConfig,
+    config: LoopConfig,
     *,
     evaluate: Evaluate | None = None,
     checkpoints: Checkpoints | None = None,
     resume: bool = False,
+    identity: Mapping[str, Any] | None = None,
     mesh: Mesh | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
@@ -114,15 +118,20 @@ def train(
       state: from ``init_state``; not consumed. With ``resume`` it only gives the structure.
       evaluate: scores parameters (the average where one is kept) after each epoch.
       checkpoints: where to save; None keeps nothing.
+      identity: what else, besides seed, batch size and number of samples, must be the same for a
+        run to be resumed, such as a digest of the data; JSON holds it.
       mesh: devices that share each batch; default as many as divide the batch size.
       progress: told about every dispatch; silent by default.
     Raises:
       TrainingError: when a loss or parameter is not finite; earlier checkpoints stay.
+      ValueError: the source changes its shapes.
       CheckpointError: nothing to resume, or it belongs to another run; or, without ``resume``,
         the directory already holds a run.
       Interrupted: after Ctrl-C, once the state is saved.
     """
-    run = _Run(step, source, state, config, evaluate, checkpoints, resume, mesh, progress)
+    run = _Run(
+        step, source, state, config, evaluate, checkpoints, resume, identity, mesh, progress
+    )
     with Interrupts() as interrupts:
         try:
             while run.journal.stopped is None:
@@ -140,13 +149,14 @@ def train(
 class _Run:
     """State and journal of one call of ``train``, always in step with each other."""
 
-    def __init__(self, step, source, state, config, evaluate, checkpoints, resume, mesh, progress):
+    def __init__(self, step, source, state, config, evaluate, checkpoints, resume, identity, mesh,
+                 progress):
         self.config, self.evaluate, self.progress = config, evaluate, progress
-        self.checkpoints = checkpoints
-        self.size = source.size
+        self.checkpoints, self.source = checkpoints, source
         self.steps = len(epoch_order(config.seed, 0, source.size, config.batch_size))
         self.journal = Journal({
             "seed": config.seed, "batch_size": config.batch_size, "samples": source.size,
+            **(identity or {}),
         })
         self.best = None
         if resume:
@@ -161,7 +171,7 @@ class _Run:
         # A copy, because the chunk donates what it is given.
         copy = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
         self.state = replicate(self.mesh, copy)
-        self.data = replicate(self.mesh, source.data)
+        self.host_data = self.data = None
         self.chunk = Chunk(step, source.fetch, self.mesh)
         self.pace = Pace(config.chunk_s)
         self.saved_at = time.monotonic()
@@ -169,22 +179,25 @@ class _Run:
     def train_epoch(self, interrupts: Interrupts) -> None:
         """Runs what is left of the current epoch."""
         journal, config = self.journal, self.config
-        order = epoch_order(config.seed, journal.epoch, self.size, config.batch_size)
+        order = epoch_order(config.seed, journal.epoch, self.source.size, config.batch_size)
         order = shard_batch(self.mesh, order, axis=1)
         began, warm = time.perf_counter(), self.pace.warm
         with interrupts.at_once():
+            self._place_data()
             self.chunk.prepare(self.state, self.data, order)
         chunks = run_chunks(
             self.chunk, self.state, self.data, order, journal.position, self.steps, self.pace
         )
         for self.state, (losses, metrics) in chunks:
-            self._check_losses(losses)
+            done = journal.epoch * self.steps + journal.position
+            check_losses(losses, done, self.checkpoints)
             journal.add(losses, metrics)
             self._report(losses, metrics)
             elapsed = time.perf_counter() - began
             journal.epoch_seconds += elapsed
             if warm:
                 journal.steady_seconds += elapsed
+                journal.steady_steps += len(losses)
                 journal.steady_samples += int(metrics["samples"].sum(dtype=np.int64))
             interrupts.check()
             if journal.position < self.steps and self._save_is_due():
@@ -195,21 +208,22 @@ class _Run:
         """Evaluates, applies the stopping rules and saves."""
         journal, config = self.journal, self.config
         self._check_params()
-        evaluation = None
+        evaluation = {}
         if self.evaluate is not None:
             with interrupts.at_once():
                 evaluation = self.evaluate(eval_params(self.state))
-        improved = journal.close_epoch(evaluation)
+        improved = journal.close_epoch(evaluation or None, config.monitor)
         if improved:
             self.best = jax.device_get(eval_params(self.state))
-        if config.plateau is not None and evaluation is not None:
-            self._lower_rate(evaluation["accuracy"])
+        if config.plateau is not None and evaluation:
+            self._lower_rate(evaluation[config.monitor])
         journal.stopped = self._reason_to_stop()
         if self.checkpoints is not None:
             self.save()
-        history, accuracy = journal.history, evaluation and evaluation["accuracy"]
+        history = journal.history
         self._tell(
-            "epoch", self.steps, history["losses"][-1], history["train_acc"][-1], accuracy, improved
+            "epoch", self.steps, history["losses"][-1], history["train_acc"][-1],
+            val_accuracy=evaluation.get("accuracy"), best=improved, val_loss=evaluation.get("loss"),
         )
         interrupts.check()
 
@@ -225,7 +239,12 @@ class _Run:
         if self.checkpoints is None:
             raise CheckpointError("train: resume needs checkpoints")
         checkpoint = self.checkpoints.restore({"state": template, "best": template.params})
-        journal = Journal(**checkpoint.journal)
+        try:
+            journal = Journal.from_json(checkpoint.journal)
+        except ValueError as error:
+            raise CheckpointError(
+                f"train: the journal of {checkpoint.path} is of another version: {error}"
+            ) from error
         if journal.identity != self.journal.identity:
             raise CheckpointError(
                 f"train: {checkpoint.path} was made with {journal.identity}, "
@@ -236,16 +255,31 @@ class _Run:
         self.journal, self.best = journal, checkpoint.items.get("best")
         return checkpoint.items["state"]
 
+    def _place_data(self) -> None:
+        """Puts the data of the current epoch on the devices, unless they are there."""
+        data = self.source.data(self.journal.epoch)
+        if data is self.host_data:
+            return
+        before = _shapes(self.data)
+        self.host_data = self.data = None  # two epochs need not fit side by side
+        placed = replicate(self.mesh, data)
+        check(before in (None, _shapes(placed)), "train", f"source.data must stay {before}",
+              _shapes(placed))
+        self.host_data, self.data = data, placed
+
     def _reason_to_stop(self) -> str | None:
         journal, config = self.journal, self.config
-        if config.target is not None and (journal.best_score or 0.0) >= config.target:
+        highest = max(journal.history["val_acc"], default=0.0)
+        if config.target is not None and highest >= config.target:
             return "target"
         if config.patience is not None and journal.bad_epochs >= config.patience:
             return "patience"
         return "epochs" if journal.epoch >= config.epochs else None
 
     def _lower_rate(self, score: float) -> None:
-        plateau = self.config.plateau.update(PlateauState(**self.journal.plateau), score)
+        plateau = self.config.plateau.update(
+            PlateauState(**self.journal.plateau), score, lowest=self.config.monitor == "loss"
+        )
         self.journal.plateau = plateau._asdict()
         scale = replicate(self.mesh, jnp.float32(plateau.scale))
         self.state = self.state._replace(rate_scale=scale)
@@ -254,22 +288,8 @@ class _Run:
         waited = time.monotonic() - self.saved_at
         return self.checkpoints is not None and waited >= self.config.save_every_s
 
-    def _check_losses(self, losses: np.ndarray) -> None:
-        bad = np.flatnonzero(~np.isfinite(losses))
-        if len(bad):
-            step = self.journal.epoch * self.steps + self.journal.position + int(bad[0]) + 1
-            raise TrainingError(f"train: loss is {losses[bad[0]]} at step {step}{self._kept()}")
-
     def _check_params(self) -> None:
-        if not finite(self.state.params):
-            step = int(self.state.step)
-            raise TrainingError(f"train: parameters are not finite after step {step}{self._kept()}")
-
-    def _kept(self) -> str:
-        remedy = "lower the learning rate or clip the gradient"
-        if self.checkpoints is None or not (labels := self.checkpoints.labels()):
-            return f"; {remedy}"
-        return f"; the last good checkpoint is {self.checkpoints.path(labels[-1])}; {remedy}"
+        check_params(self.state.params, int(self.state.step), self.checkpoints)
 
     def _report(self, losses: np.ndarray, metrics: dict[str, Any]) -> None:
         correct, samples = metrics["correct"], metrics["samples"]
@@ -282,14 +302,17 @@ class _Run:
                     sums["samples"] - samples[i + 1:].sum())
                 self._tell(kind, first + i, float(losses[i]), float(accuracy))
 
-    def _tell(self, kind: str, step: int, loss: float, accuracy: float,
-              val_accuracy: float | None = None, best: bool = False) -> None:
+    def _tell(self, kind: str, step: int, loss: float, accuracy: float, **of_epoch: Any) -> None:
         if self.progress is None:
             return
         journal, epochs = self.journal, self.config.epochs
         done = journal.epoch * self.steps + (0 if kind == "epoch" else step)
-        rate = journal.samples_per_s
-        left = (epochs * self.steps - done) * self.config.batch_size
         epoch = journal.epoch if kind == "epoch" else journal.epoch + 1
-        self.progress(Event(kind, epoch, epochs, step, self.steps, loss, accuracy, rate,
-                            left / rate if rate else None, val_accuracy, best))
+        self.progress(Event(
+            kind, epoch, epochs, step, self.steps, loss, accuracy, journal.samples_per_s,
+            journal.seconds_for(epochs * self.steps - done), **of_epoch,
+        ))
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", tree)

@@ -1,4 +1,4 @@
-"""Lowers the learning rate when a score stops growing."""
+"""Lowers the learning rate when a score no longer improves."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,9 +16,10 @@ class PlateauState(NamedTuple):
 
 @dataclass(frozen=True)
 class Plateau:
-    """Rule of torch's ReduceLROnPlateau (mode max, relative threshold, no cooldown).
+    """Rule of torch's ReduceLROnPlateau (relative threshold, no cooldown).
 
-        good if score > best * (1 + threshold);  after more than ``patience`` bad epochs in a row:
+        good if score > best * (1 + threshold), or with ``lowest``, score < best * (1 - threshold);
+        after more than ``patience`` bad epochs in a row:
         scale <- scale * factor and the count starts again
 
     >>> rule = Plateau(factor=0.5, patience=2)
@@ -38,10 +39,15 @@ class Plateau:
         check_count("Plateau", "patience", self.patience, at_least=0)
         check_number("Plateau", "threshold", self.threshold, at_least=0.0)
 
-    def update(self, state: PlateauState, score: float) -> PlateauState:
-        """State after an epoch that reached ``score`` (>= 0; higher is better)."""
-        if state.best is None or score > state.best * (1.0 + self.threshold):
+    def update(self, state: PlateauState, score: float, lowest: bool = False) -> PlateauState:
+        """State after an epoch that reached ``score`` >= 0; with ``lowest``, lower is better."""
+        if state.best is None or self._good(score, state.best, lowest):
             return PlateauState(score, 0, state.scale)
         if state.bad_epochs + 1 > self.patience:
             return PlateauState(state.best, 0, state.scale * self.factor)
         return PlateauState(state.best, state.bad_epochs + 1, state.scale)
+
+    def _good(self, score: float, best: float, lowest: bool) -> bool:
+        if lowest:
+            return score < best * (1.0 - self.threshold)
+        return score > best * (1.0 + self.threshold)

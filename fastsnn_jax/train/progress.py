@@ -15,10 +15,11 @@ class Event(NamedTuple):
       step, steps: steps done in the epoch, and how many there are.
       loss: of the last batch; for "epoch" the mean over the epoch.
       accuracy: percent, over the epoch so far.
-      samples_per_s: steady training speed, None before it is known.
+      samples_per_s: steady training speed, None before it is known; tokens of text are samples.
       eta_s: seconds left at that speed, None before it is known.
       val_accuracy: percent; only for "epoch" with an evaluation.
-      best: whether that is the best so far.
+      best: whether the monitored figure of that evaluation is the best so far.
+      val_loss: mean; only for "epoch" with an evaluation.
     """
 
     kind: str
@@ -32,6 +33,7 @@ class Event(NamedTuple):
     eta_s: float | None = None
     val_accuracy: float | None = None
     best: bool = False
+    val_loss: float | None = None
 
 
 Progress = Callable[[Event], None]
@@ -64,6 +66,8 @@ def _line(event: Event) -> str:
     if event.kind != "epoch":
         parts.append(f"step {event.step}/{event.steps}")
     parts += [f"loss {event.loss:.4f}", f"accuracy {event.accuracy:.2f} %"]
+    if event.val_loss is not None:
+        parts.append(f"validation loss {event.val_loss:.4f}")
     if event.val_accuracy is not None:
         parts.append(f"validation {event.val_accuracy:.2f} %" + (" (best)" if event.best else ""))
     if event.samples_per_s is not None:

@@ -1,5 +1,6 @@
 """What a training run carries on the device from one step to the next."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fastsnn_jax._checks import fail
+from fastsnn_jax._checks import check, fail
 from fastsnn_jax._typing import Array, Key, Params
 
 
@@ -56,6 +57,13 @@ def init_state(
 def eval_params(state: TrainState) -> Params:
     """Parameters to evaluate and deploy: the average where one is kept, else the last ones."""
     return state.params if state.average is None else state.average
+
+
+def check_learnable(where: str, variables: Any) -> None:
+    """Raises ValueError if a model's variables hold more than params: nothing would update it."""
+    if isinstance(variables, Mapping) and "params" in variables:
+        extra = sorted(set(variables) - {"params"})
+        check(not extra, where, "the model's only collection must be params", extra)
 
 
 def finite(tree: Any) -> bool:

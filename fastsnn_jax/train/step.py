@@ -6,8 +6,9 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
-from fastsnn_jax._checks import check, check_number
+from fastsnn_jax._checks import check, check_count, check_number
 from fastsnn_jax._typing import Array, Key, Params
 from fastsnn_jax.train.state import TrainState
 
@@ -18,7 +19,8 @@ TrainStep: TypeAlias = Callable[[TrainState, Any], tuple[TrainState, tuple[Array
 
 
 def make_train_step(
-    loss_fn: LossFn, tx: optax.GradientTransformation, *, ema_decay: float | None = None
+    loss_fn: LossFn, tx: optax.GradientTransformation, *, ema_decay: float | None = None,
+    accumulate: int = 1,
 ) -> TrainStep:
     """Returns ``step(state, batch) -> (state, (loss, metrics))``.
 
@@ -28,15 +30,20 @@ def make_train_step(
 
     The growing ``d`` lets the average forget the first, untrained parameters.
 
+    With ``accumulate`` n the batch is worked off in n parts, one after the other, so that it needs
+    the memory of one part. Loss and gradient are the means over the parts, which for a mean loss
+    are those of the whole batch; metrics add up. Part ``j`` draws from ``fold_in(key[i], j)``.
+
     Args:
       loss_fn: ``(params, batch, key) -> (scalar loss, metrics)``. The metrics are sums over the
         batch, never means: then they add up exactly over batches, devices and epochs. They hold
         ``samples`` (what the loss is averaged over) and ``correct``; count spikes as int32.
       tx: optax transformation; learning-rate schedules live there.
       ema_decay: decay of the average in (0, 1); needs ``init_state(..., ema=True)``.
+      accumulate: n; it divides the leading axis of every leaf of the batch.
     Raises:
       ValueError, TypeError: at trace time, for a metric that is not an int32 or float32 sum, a
-        missing key, or an average that the state does not keep.
+        missing key, a batch that cannot be split, or an average that the state does not keep.
 
     >>> import optax
     >>> def loss_fn(params, batch, key):
@@ -49,13 +56,14 @@ def make_train_step(
     """
     if ema_decay is not None:
         check_number("make_train_step", "ema_decay", ema_decay, above=0.0, at_most=1.0 - 1e-9)
+    check_count("make_train_step", "accumulate", accumulate)
+    differentiate = _differentiate(loss_fn)
+    if accumulate > 1:
+        differentiate = _in_parts(differentiate, accumulate)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, tuple[Array, Metrics]]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-        (loss, metrics), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.params, batch, key
-        )
-        _check_outputs(loss, metrics)
+        (loss, metrics), gradient = differentiate(state.params, batch, key)
         # A spike is 0 or 1 whatever its membrane: NaN in the parameters need not reach the loss.
         loss = jnp.where(jnp.isfinite(optax.tree.norm(gradient)), loss, jnp.nan)
         updates, opt_state = tx.update(gradient, state.opt_state, state.params)
@@ -68,6 +76,41 @@ def make_train_step(
         return state, (loss, metrics)
 
     return step
+
+
+def _differentiate(loss_fn: LossFn) -> Callable[..., tuple[tuple[Array, Metrics], Params]]:
+    def differentiate(params, batch, key):
+        (loss, metrics), gradient = jax.value_and_grad(loss_fn, has_aux=True)(params, batch, key)
+        _check_outputs(loss, metrics)
+        return (loss, metrics), gradient
+
+    return differentiate
+
+
+def _in_parts(differentiate, count: int):
+    """``differentiate`` over ``count`` parts of the batch: mean loss and gradient, summed metrics.
+
+    Part j holds the rows j, count + j, ...: split over devices, every device has rows of each part.
+    """
+
+    def split(leaf):
+        check(jnp.ndim(leaf) > 0 and leaf.shape[0] % count == 0, "make_train_step",
+              f"accumulate={count} must divide the leading axis of the batch", jnp.shape(leaf))
+        return jnp.swapaxes(leaf.reshape(-1, count, *leaf.shape[1:]), 0, 1)
+
+    def in_parts(params, batch, key):
+        def body(total, numbered):
+            number, part = numbered
+            outputs, gradient = differentiate(params, part, jax.random.fold_in(key, number))
+            return jax.tree.map(jnp.add, total, gradient), outputs
+
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        parts = jnp.arange(count), jax.tree.map(split, batch)
+        total, (losses, metrics) = lax.scan(body, zeros, parts)
+        metrics = jax.tree.map(lambda rows: rows.sum(0, dtype=rows.dtype), metrics)
+        return (losses.mean(), metrics), jax.tree.map(lambda leaf: leaf / count, total)
+
+    return in_parts
 
 
 def _average(state: TrainState, params: Params, ema_decay: float | None) -> Params | None:

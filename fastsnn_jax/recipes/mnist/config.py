@@ -1,12 +1,9 @@
 """What an MNIST run is made of, and the protocols that fill it in."""
 
 import dataclasses
-import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from fastsnn_jax._checks import check, check_choice, check_count, check_number, fail
+from fastsnn_jax._checks import check, check_choice, check_count, check_number
 from fastsnn_jax.data.images import IMAGE_DATASETS
 
 PROTOCOLS = ("default", "few-events", "notebook")
@@ -138,17 +135,6 @@ def preset(protocol: str = "default", **overrides: Any) -> MnistConfig:
     check(not unknown, "preset", f"fields must be among {', '.join(sorted(known))}", unknown)
     fields: dict[str, Any] = {"protocol": protocol, **_PROTOCOLS[protocol], **overrides}
     return MnistConfig(**fields)
-
-
-def read_config(path: str | Path) -> dict[str, Any]:
-    """Fields of a configuration from a JSON file; ValueError when it cannot be one."""
-    try:
-        fields = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise fail("config", f"{path} must be a readable JSON file", error) from error
-    check(isinstance(fields, Mapping), "config", f"{path} must hold a JSON object",
-          type(fields).__name__)
-    return dict(fields)
 
 
 _PROTOCOLS: dict[str, dict[str, Any]] = {

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fastsnn_jax import encoding
+from fastsnn_jax._checks import check
 from fastsnn_jax._typing import Array, Float, Int, Key
 from fastsnn_jax.kernels.event_synapse import preferred_synapse
 from fastsnn_jax.recipes.mnist.config import STEP_MS, MnistConfig
-from fastsnn_jax.sharding import fitting_mesh
 from fastsnn_jax.spikes import SpikeTensor
 
 
@@ -31,7 +31,11 @@ class InputPlan(NamedTuple):
 def plan_inputs(config: MnistConfig, images: Int[np.ndarray, "n H W 1"]) -> InputPlan:
     """Measures the density of ``images`` under the encoder and chooses the input synapse.
 
-    A batch split over devices takes the dense one: its product shards without communication.
+    Several devices take the dense one: its product shards without communication, where event lists
+    would be gathered. The slots leave room for what `augment` may enlarge.
+
+    Raises:
+      ValueError: the configuration asks for events on several devices.
     """
     pixels = images.reshape(len(images), -1)
     if config.encoder == "poisson":
@@ -39,13 +43,15 @@ def plan_inputs(config: MnistConfig, images: Int[np.ndarray, "n H W 1"]) -> Inpu
     else:
         busiest = float(pixels.shape[1])  # many pixels share the first step, or all are analog
     density = min(float(busiest) / pixels.shape[1], 1.0)
+    devices = jax.local_device_count()
+    check(config.input_synapse != "event" or devices == 1, "plan_inputs",
+          "input_synapse 'event' needs a single device", devices, "use auto or dense")
     synapse = config.input_synapse
     if synapse == "auto":
-        able = config.model == "mlp" and config.encoder == "poisson"
-        alone = fitting_mesh(config.batch_size) is None
-        best = preferred_synapse(jax.default_backend(), density)
-        synapse = best if able and alone else "dense"
-    return InputPlan(synapse, encoding.event_capacity(busiest, pixels.shape[1]), density)
+        able = config.model == "mlp" and config.encoder == "poisson" and devices == 1
+        synapse = preferred_synapse(jax.default_backend(), density) if able else "dense"
+    largest = busiest * (1 - config.stretch) ** -2  # both sides sampled that much more densely
+    return InputPlan(synapse, encoding.event_capacity(largest, pixels.shape[1]), density)
 
 
 def encode(

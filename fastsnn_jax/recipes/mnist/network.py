@@ -1,6 +1,7 @@
 """The network of an MNIST run, and what training and evaluation measure on it."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import optax
 
 from fastsnn_jax._typing import Array, Key, Params
-from fastsnn_jax.activity import Activity
+from fastsnn_jax.activity import Activity, fan_out
 from fastsnn_jax.data import Examples
 from fastsnn_jax.losses import cross_entropy
 from fastsnn_jax.models import CNN, MLP
@@ -48,8 +49,12 @@ def build_model(config: MnistConfig) -> MLP | CNN:
 
 def init_params(config: MnistConfig, model: Any, image_shape: tuple[int, ...], key: Key) -> Params:
     """Fresh parameters; one dense step of input is enough to give every shape."""
-    pixels = (int(np.prod(image_shape)),) if config.model == "mlp" else image_shape
-    return model.init(key, jnp.zeros((1, 1, *pixels)))["params"]
+    return model.init(key, jnp.zeros((1, 1, *input_shape(config, image_shape))))["params"]
+
+
+def input_shape(config: MnistConfig, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of a sample's input: flat for the mlp, a map for the cnn."""
+    return (math.prod(image_shape),) if config.model == "mlp" else image_shape
 
 
 def build_optimiser(config: MnistConfig, steps: int) -> Optimiser:
@@ -64,15 +69,34 @@ def build_optimiser(config: MnistConfig, steps: int) -> Optimiser:
     return Optimiser(optax.adam(schedule), "adam, cosine decay", 0.0, None)
 
 
-def architecture(config: MnistConfig, image_shape: tuple[int, ...]) -> Architecture:
-    """Sizes for the record; a convolution has no single fan-out, so those are None."""
-    num_input = int(np.prod(image_shape))
+def activity_keys(model: Any) -> tuple[str, ...]:
+    """Keys of `activity` from input to output: a dict that went through jit is sorted by name."""
+    return (*(f"{name}/kernel" for name in model.layer_names), "output")
+
+
+def fan_outs(model: Any, input_shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Synapses leaving each neuron, ``int [*N]`` by key of the synapse, from input to output."""
+    x = jnp.zeros((1, 1, *input_shape))
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    activity = jax.eval_shape(model.apply, variables, x)[1]
+    ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), variables)
+    synapses = model.synapses(ones, input_shape)
+    return {
+        key: np.asarray(fan_out(synapses[key], activity[key].events.shape[1:]), np.int64)
+        for key in activity_keys(model)[:-1]
+    }
+
+
+def architecture(config: MnistConfig, fans: Mapping[str, np.ndarray]) -> Architecture:
+    """Sizes for the record, from `fan_outs`; a convolution has no single one, so those are None."""
+    into_hidden, *others = fans.values()
     decay = None if config.learn_decay else config.decay  # learned: one for every neuron
     if config.model == "cnn":
-        return Architecture(num_input, None, NUM_CLASSES, config.threshold, decay)
+        return Architecture(into_hidden.size, None, NUM_CLASSES, config.threshold, decay)
+    (into_output,) = others
     return Architecture(
-        num_input, NUM_HIDDEN, NUM_CLASSES, config.threshold, decay,
-        num_input * NUM_HIDDEN, NUM_HIDDEN * NUM_CLASSES, NUM_HIDDEN, NUM_CLASSES,
+        into_hidden.size, into_output.size, NUM_CLASSES, config.threshold, decay,
+        *map(int, (into_hidden.sum(), into_output.sum(), into_hidden[0], into_output[0])),
     )
 
 
@@ -86,7 +110,8 @@ def make_loss(model: Any, config: MnistConfig, plan: InputPlan) -> Callable:
         logits, activity = _forward(model, config, plan, params, code_key, x)
         loss = cross_entropy(logits, labels, config.label_smoothing).mean()
         everyone = jnp.ones(labels.shape, bool)
-        return loss, _sums(logits, labels, everyone) | {"spikes": spike_totals(activity, everyone)}
+        spikes = spike_totals(model, activity, everyone)
+        return loss, _sums(logits, labels, everyone) | {"spikes": spikes}
 
     return loss_fn
 
@@ -119,9 +144,9 @@ def make_metrics(model: Any, config: MnistConfig, plan: InputPlan, per_neuron: b
     return metrics_fn
 
 
-def spike_totals(activity: Activity, mask: Array) -> dict[str, Array]:
+def spike_totals(model: Any, activity: Activity, mask: Array) -> dict[str, Array]:
     """Exact int32 totals over a batch, by place in the network."""
-    counts = list(activity.values())
+    counts = [activity[key] for key in activity_keys(model)]
 
     def total(values: list[Array]) -> Array:
         return jnp.sum(jnp.where(mask, jnp.stack(values), 0), dtype=jnp.int32)
@@ -155,7 +180,8 @@ def _forward(model: Any, config: MnistConfig, plan: InputPlan, params: Params, k
             lambda one, others: one + others.sum(0), (logits, activity), later
         )
     if config.encoder == "direct":  # analog: every pixel costs all its synapses at every step
-        name, count = next(iter(activity.items()))
+        name = activity_keys(model)[0]
+        count = activity[name]
         events = jnp.full_like(count.events, config.num_steps)
         nonzero = jnp.full_like(count.nonzero, config.num_steps * events[0].size)
         activity = {**activity, name: count._replace(events=events, nonzero=nonzero)}

@@ -1,8 +1,6 @@
 """Runs an MNIST configuration from data to record."""
 
 import dataclasses
-import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +9,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from fastsnn_jax._checks import check, fail
+from fastsnn_jax._checks import check
 from fastsnn_jax._typing import Params
-from fastsnn_jax.checkpoint import CheckpointError, Checkpoints
+from fastsnn_jax.checkpoint import Checkpoints
 from fastsnn_jax.data import Dataset, Examples, load_images, split_validation
 from fastsnn_jax.recipes.mnist import network
 from fastsnn_jax.recipes.mnist.config import MAX_RATE_HZ, MnistConfig, preset
 from fastsnn_jax.recipes.mnist.inputs import InputPlan, plan_inputs
 from fastsnn_jax.recipes.mnist.pictures import draw_all
+from fastsnn_jax.recipes.run_directory import CHECKPOINTS, begin, check_resumable, read_begun
 from fastsnn_jax.record import (
+    FILE_NAME,
     History,
     SpikeTotals,
     build_mnist_record,
@@ -30,9 +30,9 @@ from fastsnn_jax.record import (
 from fastsnn_jax.train import (
     Interrupted,
     Journal,
+    LoopConfig,
     Plateau,
     Progress,
-    TrainConfig,
     init_state,
     make_evaluate,
     make_train_step,
@@ -40,8 +40,7 @@ from fastsnn_jax.train import (
     train,
 )
 
-CONFIG_FILE, RECORD_FILE, CHECKPOINTS = "config.json", "record.json", "checkpoints"
-EVAL_BATCH = 250
+EVAL_BATCH = 256  # so that 2, 4 or 8 devices share it
 _SPLIT_SEED = 0  # the held-out images are the same in every run, whatever its seed
 _TARGET_NOTEBOOK = 98.0
 _SMOKE_SIZES = {"train": 640, "test": 256}
@@ -75,7 +74,7 @@ def run(
       Interrupted: after Ctrl-C, resumable.
     """
     out = Path(out).resolve()
-    if resume and (out / RECORD_FILE).exists():
+    if resume and (out / FILE_NAME).exists():
         record = load_record(out)
         say(f"{out} is finished; nothing to resume")
         return record
@@ -85,12 +84,13 @@ def run(
         epochs = _SMOKE_EPOCHS if config.smoke else _EPOCHS[dataset.name]
         config = dataclasses.replace(config, epochs=epochs)
     learn, select, held = _split(config, dataset)
-    _claim(out, config, dataset, resume)
+    plan = plan_inputs(config, learn.images)
+    claim = check_resumable if resume else begin
+    claim(out, config.to_json(), dataset.sha256)
     for remark in remarks:
         say(remark)
 
     model = network.build_model(config)
-    plan = plan_inputs(config, learn.images)
     say(f"input: {config.encoder} spikes, {plan.synapse} synapse (density {plan.density:.4f})")
     try:
         params, journal = _train(config, out, resume, model, plan, learn, select, progress)
@@ -102,14 +102,17 @@ def run(
     keys = jax.random.split(jax.random.key(config.seed + 2), 2)
     scored = _evaluate(config, model, plan, test, keys[0], per_neuron=False)(params)
     first = Examples(*(part[: config.inference_samples] for part in test))
+    count = _evaluate(config, model, plan, first, keys[1], per_neuron=True)
+    count(params)  # the first pass compiles; a second draws the same spikes
     began = time.perf_counter()
-    counted = _evaluate(config, model, plan, first, keys[1], per_neuron=True)(params)
+    counted = count(params)
     measured_s = time.perf_counter() - began
 
-    record = _record(config, dataset, held, plan, journal, scored, counted, measured_s)
+    record = _record(config, dataset, held, model, plan, journal, scored, counted, measured_s)
     rates = {
-        name: np.asarray(entry["per_neuron"]) / (counted["samples"] * config.num_steps)
-        for name, entry in list(counted["activity"].items())[1:-1]
+        name: np.asarray(counted["activity"][name]["per_neuron"])
+        / (counted["samples"] * config.num_steps)
+        for name in network.activity_keys(model)[1:-1]
     }
     draw_all(out, record, rates, config, model, params, test)
     write_record(out, record)
@@ -128,19 +131,19 @@ def headline(record: dict[str, Any], out: str | Path) -> dict[str, Any]:
     return {"dataset": record["dataset"]["name"], **figures, "out": str(out)}
 
 
+def recorded_model(record: dict[str, Any]) -> Any:
+    """The network of a record."""
+    return network.build_model(preset(**record["config"]))
+
+
+def recorded_variables(items: dict[str, Any]) -> dict[str, Any]:
+    """The variables a record speaks of, among the items of the run's last checkpoint."""
+    return {"params": items["best"] if "best" in items else items["state"]["params"]}
+
+
 def saved_config(directory: str | Path) -> MnistConfig:
-    """Configuration a run began with; CheckpointError when the directory holds none."""
-    return preset(**_saved(Path(directory))["config"])
-
-
-def _saved(out: Path) -> dict[str, Any]:
-    try:
-        saved = json.loads((out / CONFIG_FILE).read_text(encoding="utf-8"))
-        if not isinstance(saved, dict) or not {"config", "dataset_sha256"} <= saved.keys():
-            raise ValueError("it lacks config or dataset_sha256")
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{out}: expected a run with {CONFIG_FILE}, got {error}") from error
-    return saved
+    """Configuration a run began with; CheckpointError when there is none or it is damaged."""
+    return preset(**read_begun(directory)[0])
 
 
 def _load(config: MnistConfig, data_dir, download: bool, say: Say) -> Dataset:
@@ -168,27 +171,6 @@ def _split(config: MnistConfig, dataset: Dataset) -> tuple[Examples, Examples, i
     return learn, select, held
 
 
-def _claim(out: Path, config: MnistConfig, dataset: Dataset, resume: bool) -> None:
-    """Takes the directory for this run, or checks that it is the one to resume."""
-    if resume:
-        saved = _saved(out)
-        if saved["dataset_sha256"] != dataset.sha256:
-            raise CheckpointError(f"{out}: this run was trained on other data than "
-                                  f"{dataset.source}; point --data-dir to the same files")
-        if preset(**saved["config"]) != config:
-            raise CheckpointError(f"{out}: this run was begun with another configuration")
-        if (checkpoints := Checkpoints(out / CHECKPOINTS)).labels():
-            checkpoints.restore()  # a damaged one is refused before anything starts
-        return
-    if any((out / name).exists() for name in (CONFIG_FILE, RECORD_FILE, CHECKPOINTS)):
-        raise fail("mnist", "out must be a directory without a run", out, "resume it instead")
-    out.mkdir(parents=True, exist_ok=True)
-    scratch = out / f".{CONFIG_FILE}.{os.getpid()}"
-    text = json.dumps({"config": config.to_json(), "dataset_sha256": dataset.sha256}, indent=2)
-    scratch.write_text(text + "\n", encoding="utf-8")
-    scratch.replace(out / CONFIG_FILE)
-
-
 def _train(
     config: MnistConfig, out: Path, resume: bool, model: Any, plan: InputPlan, learn: Examples,
     select: Examples, progress: Progress | None,
@@ -209,7 +191,7 @@ def _train(
         make_train_step(loss_fn, tx, ema_decay=config.ema_decay),
         rows_of(network.device_examples(learn)),
         init_state(params, tx, run_key, ema=config.ema_decay is not None),
-        TrainConfig(
+        LoopConfig(
             epochs, config.batch_size, config.seed, patience=config.patience,
             target=_TARGET_NOTEBOOK if notebook else None, plateau=Plateau() if notebook else None,
         ),
@@ -226,21 +208,26 @@ def _evaluate(config, model, plan, examples, key, *, per_neuron: bool):
 
 
 def _record(
-    config: MnistConfig, dataset: Dataset, held: int, plan: InputPlan, journal: Journal,
-    scored: dict[str, Any], counted: dict[str, Any], measured_s: float,
+    config: MnistConfig, dataset: Dataset, held: int, model: Any, plan: InputPlan,
+    journal: Journal, scored: dict[str, Any], counted: dict[str, Any], measured_s: float,
 ) -> dict[str, Any]:
     optimiser = network.build_optimiser(config, 1)
     history, trained = journal.history, journal.totals["spikes"]
     rate = config.max_rate_hz if config.encoder == "poisson" else None
-    activity = {name: _layer_activity(entry) for name, entry in counted["activity"].items()}
+    image_shape = dataset.train_images.shape[1:]
+    fans = network.fan_outs(model, network.input_shape(config, image_shape))
+    activity = {
+        name: _layer_activity(counted["activity"][name], fans.get(name))
+        for name in network.activity_keys(model)
+    }
     events = [entry["events"] for entry in activity.values()]
     return build_mnist_record(
         config=config,
         dataset=dataset.describe(held),
         environment=environment(),
         seed=config.seed,
-        model_class=type(network.build_model(config)).__name__,
-        architecture=network.architecture(config, dataset.train_images.shape[1:]),
+        model_class=type(model).__name__,
+        architecture=network.architecture(config, fans),
         encoding={
             "type": config.encoder,
             "time_window": config.num_steps,
@@ -279,15 +266,17 @@ def _record(
     )
 
 
-def _layer_activity(entry: dict[str, Any]) -> dict[str, Any]:
-    per_neuron = np.asarray(entry["per_neuron"])
-    return {
+def _layer_activity(entry: dict[str, Any], fans: np.ndarray | None) -> dict[str, Any]:
+    """Counts of one signal; ``fans`` are the synapses it feeds, None at the output."""
+    per_neuron = np.asarray(entry["per_neuron"], np.int64)
+    counts = {
         "events": int(per_neuron.sum()),
         "nonzero": entry["nonzero"],
         "saturated": entry["saturated"],
         "neurons": per_neuron.size,
         "silent": int((per_neuron == 0).sum()),
     }
+    return counts if fans is None else counts | {"synaptic_events": int((per_neuron * fans).sum())}
 
 
 _FORMULAS = {

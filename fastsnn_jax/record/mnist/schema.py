@@ -1,47 +1,33 @@
 """What ``record.json`` of an MNIST run holds, and that its figures agree with each other.
 
-The envelope is common to every kind of run. The rest is, key for key, the notebook's checkpoint
-schema ``surrogate_complete_v1``, so that what reads one reads the other.
+Beside the envelope it is, key for key, the notebook's checkpoint schema
+``surrogate_complete_v1``, so that what reads one reads the other.
 """
 
-import math
-from collections.abc import Mapping
 from typing import Any
 
-from fastsnn_jax.record.figures import CONNECTIVITY_KEYS, LAYERS, TOTAL_KEYS, derived_figures
+from fastsnn_jax.record.envelope import ENVELOPE, check_agreement, check_entries, check_length
 from fastsnn_jax.record.kinds import (
     COUNT,
     NON_NEGATIVE,
     NUMBER,
-    OBJECT,
     PERCENT,
     TEXT,
     Kind,
     RecordError,
-    check_finite,
     check_tree,
-    dict_of,
     list_of,
     nullable,
 )
+from fastsnn_jax.record.mnist.figures import (
+    CONNECTIVITY_KEYS,
+    LAYERS,
+    TOTAL_KEYS,
+    derived_figures,
+)
 
-SCHEMA = "fastsnn-run/1"
 KIND = "mnist"
 NOTEBOOK_SCHEMA = "surrogate_complete_v1"
-RELATIVE_ERROR = 1e-9  # another writer may divide and round in another order
-
-ENVELOPE = {
-    "schema": TEXT,
-    "kind": TEXT,
-    "config": OBJECT,
-    "dataset": {"name": TEXT, "source": TEXT, "sha256": TEXT, "sizes": dict_of(COUNT)},
-    "versions": dict_of(nullable(TEXT)),
-    "device": OBJECT,
-    "git_hash": nullable(TEXT),
-    "seed": COUNT,
-    "metrics": OBJECT,
-    "activity": dict_of(OBJECT),
-}
 
 ACTIVITY = {"events": COUNT, "nonzero": COUNT, "saturated": COUNT}
 
@@ -91,7 +77,6 @@ NOTEBOOK = {
 }
 
 MNIST = {
-    **ENVELOPE,
     **NOTEBOOK,
     "per_class_accuracy": list_of(nullable(PERCENT)),
     "confusion_matrix": list_of(list_of(COUNT)),
@@ -100,65 +85,39 @@ MNIST = {
 
 # What the derived figures are computed from.
 OPERANDS = {
-    **{key: MNIST[key] for key in ("dataset", "architecture", "encoding", "training_history")},
+    "dataset": ENVELOPE["dataset"],
+    **{key: MNIST[key] for key in ("architecture", "encoding", "training_history")},
     "confusion_matrix": MNIST["confusion_matrix"],
     "training_spikes": TRAINING_TOTALS,
     "inference_spikes": INFERENCE_TOTALS,
 }
 
 
-def validate_record(record: Any, where: str = "record") -> None:
-    """Raises RecordError unless ``record`` is complete, well typed, finite and consistent.
+def validate_mnist(where: str, record: Any) -> None:
+    """Raises RecordError unless ``record`` is a complete, consistent record of an MNIST run.
 
     Consistent: every figure that follows from others equals its recomputation (rates per example,
     energy proxies, accuracies of the confusion matrix, best and last of the history), the histories
     have one entry per epoch, and the confusion matrix one count per test example.
     """
-    check_tree(where, record, {"schema": TEXT, "kind": TEXT}, exact=False)
-    _agree(where, record, {"schema": SCHEMA, "kind": KIND})
-    check_finite(where, record)
-    check_tree(where, record, MNIST, exact=False)
-    _agree(where, record, {"schema_version": NOTEBOOK_SCHEMA})
+    check_entries(where, record, KIND, MNIST)
+    check_agreement(where, record, {"schema_version": NOTEBOOK_SCHEMA})
     for layer, counts in record["activity"].items():
         check_tree(f"{where}.activity.{layer}", counts, ACTIVITY, exact=False)
     epochs = record["training_results"]["epochs_trained"]
     for name, entries in record["training_history"].items():
-        _check_length(f"{where}.training_history.{name}", entries, epochs)
+        check_length(f"{where}.training_history.{name}", entries, epochs)
     check_confusion(where, record)
-    _agree(where, record, derived_figures(record))
+    check_agreement(where, record, derived_figures(record))
 
 
 def check_confusion(where: str, record: dict) -> None:
     """Raises RecordError unless the confusion matrix is square and counts each test example."""
     where, matrix = f"{where}.confusion_matrix", record["confusion_matrix"]
     classes, size = record["architecture"]["n_output"], record["dataset"]["sizes"].get("test")
-    _check_length(where, matrix, classes)
+    check_length(where, matrix, classes)
     for index, row in enumerate(matrix):
-        _check_length(f"{where}[{index}]", row, classes)
+        check_length(f"{where}[{index}]", row, classes)
     counted = sum(map(sum, matrix))
     if counted != size:
         raise RecordError(f"{where}: expected a sum of {size}, the test examples, got {counted}")
-
-
-def _check_length(where: str, entries: list, expected: int) -> None:
-    if len(entries) != expected:
-        raise RecordError(f"{where}: expected {expected} entries, got {len(entries)}")
-
-
-def _agree(where: str, recorded: Any, expected: Any) -> None:
-    """Raises RecordError where ``recorded`` lacks or contradicts a figure in ``expected``."""
-    if isinstance(expected, Mapping):
-        for key, value in expected.items():
-            _agree(f"{where}.{key}", recorded.get(key, "nothing"), value)
-    elif isinstance(expected, list):
-        _check_length(where, recorded, len(expected))
-        for index, value in enumerate(expected):
-            _agree(f"{where}[{index}]", recorded[index], value)
-    elif not _same(recorded, expected):
-        raise RecordError(f"{where}: expected {expected!r}, got {recorded!r}")
-
-
-def _same(recorded: Any, expected: Any) -> bool:
-    if isinstance(expected, (int, float)) and isinstance(recorded, (int, float)):
-        return math.isclose(recorded, expected, rel_tol=RELATIVE_ERROR)
-    return recorded == expected

@@ -1,20 +1,18 @@
 """Builds the record of an MNIST run from what was configured and what was measured."""
 
-import dataclasses
-import datetime
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fastsnn_jax.record.figures import TOTAL_KEYS, derived_figures
+from fastsnn_jax.record.assemble import merge, now, plain
+from fastsnn_jax.record.envelope import SCHEMA
 from fastsnn_jax.record.kinds import check_tree
-from fastsnn_jax.record.schema import (
+from fastsnn_jax.record.mnist.figures import TOTAL_KEYS, derived_figures
+from fastsnn_jax.record.mnist.schema import (
     KIND,
     NOTEBOOK_SCHEMA,
     OPERANDS,
-    SCHEMA,
     check_confusion,
-    validate_record,
+    validate_mnist,
 )
 
 
@@ -95,12 +93,11 @@ def build_mnist_record(
     NumPy and JAX numbers and arrays become Python's. Raises RecordError when a key is missing or
     unknown, a value has the wrong type or is not finite, or figures contradict each other.
     """
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    record = _plain({
+    record = plain({
         "schema": SCHEMA,
         "kind": KIND,
         "schema_version": NOTEBOOK_SCHEMA,
-        "timestamp": timestamp or now,
+        "timestamp": timestamp or now(),
         "model_class": model_class,
         "n_input": architecture.n_input,
         "n_hidden": architecture.n_hidden,
@@ -126,32 +123,10 @@ def build_mnist_record(
     })
     check_tree("record", record, OPERANDS, exact=False)
     check_confusion("record", record)
-    record = _merge(record, derived_figures(record))
-    validate_record(record)
+    record = merge(record, derived_figures(record))
+    validate_mnist("record", record)
     return record
 
 
 def _totals(spikes: SpikeTotals) -> dict[str, int | None]:
     return dict(zip(TOTAL_KEYS, spikes, strict=False))  # without the number of samples
-
-
-def _plain(value: Any) -> Any:
-    """``value`` as JSON data: dataclasses and mappings to dicts, sequences and arrays to lists."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return value.tolist() if hasattr(value, "tolist") else value
-
-
-def _merge(record: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
-    """``record`` with ``figures`` added, section by section; a figure wins over what was there."""
-    merged = dict(record)
-    for key, value in figures.items():
-        inner = isinstance(value, dict)
-        merged[key] = _merge(record.get(key, {}), value) if inner else value
-    return merged

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from fastsnn_jax.record.arithmetic import add, divide, multiply
+
 FORMULA_DENSE = "N_syn * T"
 FORMULA_EVENT_SYN = "S_in * fanout_in_h + S_hid * fanout_h_out"
 LAYERS = ("input", "hidden", "output")
@@ -24,17 +26,17 @@ def derived_figures(record: dict) -> dict[str, Any]:
     Building a record merges these in; validating one compares with them.
     """
     shape, history = record["architecture"], record["training_history"]
-    synapses = _add(shape["n_syn_input_hidden"], shape["n_syn_hidden_output"])
+    synapses = add(shape["n_syn_input_hidden"], shape["n_syn_hidden_output"])
     connectivity = {key: shape.get(key) for key in CONNECTIVITY_KEYS} | {
         "n_synapses_total": synapses
     }
     inference = _per_example(record["inference_spikes"], "inference", "n_samples")
-    dense = _multiply(synapses, record["encoding"]["time_window"])
-    events = _add(
-        _multiply(inference["input_per_inference"], shape["fanout_input_to_hidden"]),
-        _multiply(inference["hidden_per_inference"], shape["fanout_hidden_to_output"]),
+    dense = multiply(synapses, record["encoding"]["time_window"])
+    events = add(
+        multiply(inference["input_per_inference"], shape["fanout_input_to_hidden"]),
+        multiply(inference["hidden_per_inference"], shape["fanout_hidden_to_output"]),
     )
-    sparsity = _divide(events, dense)
+    sparsity = divide(events, dense)
     test_accuracy, per_class_accuracy = accuracies(record["confusion_matrix"])
     epochs = len(history["losses"])
     best = max((a for a in history["val_acc"] if a is not None), default=None)
@@ -78,24 +80,12 @@ def accuracies(confusion: Sequence[Sequence[int]]) -> tuple[float | None, list[f
     """
     right = [row[index] for index, row in enumerate(confusion)]
     seen = [sum(row) for row in confusion]
-    overall = _divide(100 * sum(right), sum(seen))
-    return overall, [_divide(100 * r, n) for r, n in zip(right, seen, strict=True)]
+    overall = divide(100 * sum(right), sum(seen))
+    return overall, [divide(100 * r, n) for r, n in zip(right, seen, strict=True)]
 
 
 def _per_example(spikes: dict, per: str, count_key: str) -> dict[str, float | None]:
     return {
-        f"{layer}_per_{per}": _divide(spikes[f"total_{layer}"], spikes[count_key])
+        f"{layer}_per_{per}": divide(spikes[f"total_{layer}"], spikes[count_key])
         for layer in LAYERS
     }
-
-
-def _add(a: Any, b: Any) -> Any:
-    return None if a is None or b is None else a + b
-
-
-def _multiply(a: Any, b: Any) -> Any:
-    return None if a is None or b is None else a * b
-
-
-def _divide(a: Any, b: Any) -> float | None:
-    return None if a is None or not b else a / b

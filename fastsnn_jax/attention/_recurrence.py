@@ -1,0 +1,52 @@
+"""The checks that every form of the linear-attention recurrence makes of its arguments."""
+
+import jax
+import jax.numpy as jnp
+
+from fastsnn_jax._checks import check, check_count, check_floating
+
+
+def check_recurrence(where: str, q, k, v, log_decay) -> None:
+    """Raises unless the arguments of ``S[t] = diag(exp(log_decay[t])) S[t-1] + k[t]^T v[t]`` fit.
+
+    Shapes: q ``[B, L, H, D]``, k ``[B, L, G, D]``, v ``[B, L, G, E]``, G a divisor of H, log_decay
+    None or ``[B, L, G, D or 1]``. Values of ``log_decay`` above 0 are seen outside jit only.
+    """
+    for name, array in (("q", q), ("k", k), ("v", v)):
+        check_floating(where, name, array)
+        check(
+            jnp.ndim(array) == 4 and jnp.size(array) > 0, where,
+            f"{name} must have shape [B, L, heads, D], none of them 0", jnp.shape(array),
+        )
+    batch, length, heads, size = q.shape
+    kv_heads = k.shape[2]
+    check(
+        k.shape == (batch, length, kv_heads, size), where,
+        f"k must have shape ({batch}, {length}, kv heads, {size}), as q", k.shape,
+    )
+    check(
+        v.shape[:3] == k.shape[:3], where,
+        f"v must have shape ({batch}, {length}, {kv_heads}, value size), as k", v.shape,
+    )
+    check(
+        heads % kv_heads == 0, where,
+        f"the kv heads must divide the {heads} query heads", kv_heads,
+    )
+    if log_decay is None:
+        return
+    check_floating(where, "log_decay", log_decay)
+    check(
+        jnp.shape(log_decay) in (k.shape, (*k.shape[:3], 1)), where,
+        f"log_decay must have shape {k.shape} or {(*k.shape[:3], 1)}", jnp.shape(log_decay),
+    )
+    if not isinstance(log_decay, jax.core.Tracer):
+        check(
+            bool((log_decay <= 0).all()), where, "log_decay must be <= 0",
+            f"up to {float(log_decay.max()):g}", "pass the logarithm of a decay in (0, 1]",
+        )
+
+
+def check_chunk(where: str, chunk: int) -> None:
+    """Raises unless ``chunk`` is a power of two."""
+    check_count(where, "chunk", chunk)
+    check(chunk & (chunk - 1) == 0, where, "chunk must be a power of two", chunk)

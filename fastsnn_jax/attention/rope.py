@@ -1,0 +1,87 @@
+"""Rotary position embedding: a query's product with a key depends on their distance alone."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+
+from fastsnn_jax._checks import check, check_choice, check_floating, check_number
+from fastsnn_jax._typing import Array, Float, Int
+
+LINEAR = ("factor",)
+LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+NUMBERS = {"linear": LINEAR, "llama3": LLAMA3}
+
+
+def rope(
+    x: Float[Array, "B L H D"], positions: Int[Array, "*B L"], *, theta: float,
+    scaling: tuple[tuple[str, str | float], ...] | None = None,
+) -> Float[Array, "B L H D"]:
+    """Turns feature i of the first half against feature i of the second, by position.
+
+        angle[l, i] = positions[l] * theta**(-2i / D),  i < D / 2
+        first, second  ->  first cos - second sin,  second cos + first sin
+
+    ``scaling`` slows the turning down, for contexts longer than those trained on: ``linear``
+    divides every frequency by ``factor``; ``llama3`` only those whose wavelength is above
+    ``original_max_position_embeddings / low_freq_factor``, keeps those below
+    ``original_max_position_embeddings / high_freq_factor`` and goes over smoothly in between.
+
+    Args:
+      x: queries or keys ``[B, L, H, D]``, D even.
+      positions: tokens before each one, ``[L]`` or ``[B, L]``, below 2**24.
+      theta: base of the wavelengths, > 0.
+      scaling: (name, value) pairs: ``rope_type`` and the numbers of that type.
+
+    Returns:
+      ``[B, L, H, D]`` in the dtype of ``x``; angles and products are float32.
+
+    Raises:
+      ValueError: if D is odd, the positions do not fit, or ``scaling`` names something unknown,
+        lacks something, or is out of range.
+      TypeError: if ``x`` is not floating or a number is none.
+
+    Su et al. 2021, RoFormer, arXiv:2104.09864; ``llama3`` as in Llama 3.1's configuration.
+
+    >>> x = jnp.array([1.0, 0.0]).reshape(1, 1, 1, 2)  # one turn of one radian
+    >>> rope(x, jnp.array([1]), theta=1e4).round(3).tolist()
+    [[[[0.5400000214576721, 0.8410000205039978]]]]
+    """
+    check_floating("rope", "x", x)
+    check(jnp.ndim(x) == 4, "rope", "x must have shape [B, L, H, D]", jnp.shape(x))
+    batch, length, _, size = x.shape
+    check(size % 2 == 0, "rope", "the head size D must be even", size)
+    check(
+        jnp.shape(positions) in ((length,), (batch, length)), "rope",
+        f"positions must have shape ({length},) or ({batch}, {length})", jnp.shape(positions),
+    )
+    check_number("rope", "theta", theta, above=0)
+    turning = jnp.asarray(_frequencies(size, theta, scaling), jnp.float32)
+    angle = jnp.asarray(positions, jnp.float32)[..., None, None] * turning  # [(B,) L, 1, D / 2]
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.astype(x.dtype)
+
+
+def _frequencies(size, theta, scaling):
+    """Radians per token ``[D / 2]``, float64 on the host."""
+    turning = np.float64(theta) ** (-np.arange(0, size, 2) / size)
+    if scaling is None:
+        return turning
+    given = dict(scaling)
+    kind = given.pop("rope_type", None)
+    check_choice("rope", "scaling's rope_type", kind, tuple(NUMBERS))
+    check(
+        sorted(given) == sorted(NUMBERS[kind]), "rope",
+        f"scaling of rope_type {kind!r} must hold {', '.join(NUMBERS[kind])}", sorted(given),
+    )
+    for name, value in given.items():
+        check_number("rope", name, value, above=0)
+    slow = turning / given["factor"]
+    if kind == "linear":
+        return slow
+    low, high = given["low_freq_factor"], given["high_freq_factor"]
+    check(low < high, "rope", f"high_freq_factor must be above low_freq_factor = {low}", high)
+    turns = given["original_max_position_embeddings"] * turning / (2 * math.pi)
+    return slow + (turning - slow) * np.clip((turns - low) / (high - low), 0, 1)

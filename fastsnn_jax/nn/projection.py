@@ -1,0 +1,114 @@
+"""Where spikes meet weights in a network that integrates no time: coding, then projection.
+
+A signal is an array ``[B, L, D]`` or, in a spiking network, that array as counts (`Coded`).
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fastsnn_jax._typing import Array, Float
+from fastsnn_jax.activity import TokenSpikes, count_tokens
+from fastsnn_jax.spikes import SpikeTensor
+
+
+class Coded(NamedTuple):
+    """An array as spike counts: it stands for ``spikes.value() * scale``.
+
+    Attributes:
+      spikes: count form ``[B, L, D]``.
+      scale: per channel ``[D]``, to be folded into the weights that read the spikes; or None.
+    """
+
+    spikes: SpikeTensor
+    scale: Array | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the array, ``(B, L, D)``."""
+        return self.spikes.shape
+
+
+Signal: TypeAlias = Array | Coded
+Activity: TypeAlias = dict[str, TokenSpikes]
+
+
+class Coding(nn.Module):
+    """Codes ``[B, L, D]`` as spikes.
+
+    Attributes:
+      neuron: an sINT neuron (``fastsnn_jax.neurons.adaptive_threshold``), or None for a network
+        without spikes: then the array passes as it is.
+    """
+
+    neuron: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B L D"]) -> Signal:
+        if self.neuron is None:
+            return x
+        shape = x.shape[-1:]
+        params = self.neuron.init(None, shape)
+        if params:
+            params = {name: self.param(name, lambda key, leaf=leaf: leaf)
+                      for name, leaf in params.items()}
+        return Coded(self.neuron.encode(params, x), self.neuron.channel_scale(params))
+
+
+class Projection(nn.Module):
+    """Linear map along the last axis; counts enter the product as they are, scaled afterwards.
+
+        y = x @ kernel + bias,    spiking:  y = threshold * (counts @ (scale * kernel)) + bias
+
+    Attributes:
+      features: M.
+      use_bias: adds a bias, zero at first.
+      gain: scale of the kernel's initial values, which are normal with variance gain^2 / D.
+      dtype: of the product's operands and result; the kernel itself is float32.
+    """
+
+    features: int
+    use_bias: bool = False
+    gain: float = 1.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, signal: Signal) -> Float[Array, "B L M"]:
+        init = nn.initializers.variance_scaling(self.gain**2, "fan_in", "normal")
+        kernel = self.param("kernel", init, (signal.shape[-1], self.features))
+        y = product(signal, kernel, self.dtype).astype(self.dtype)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            y = y + bias.astype(self.dtype)
+        return y
+
+    @property
+    def key(self) -> str:
+        """The synapse's name in ``activity``: the path of its kernel."""
+        return "/".join((*self.path, "kernel"))
+
+
+def product(signal: Signal, kernel: Float[Array, "D M"], dtype: Any) -> Float[Array, "B L M"]:
+    """``signal @ kernel`` with operands in ``dtype`` and sums in float32."""
+    if not isinstance(signal, Coded):
+        return _matmul(signal, kernel, dtype)
+    if signal.scale is not None:
+        kernel = signal.scale[:, None] * kernel
+    # Not SpikeTensor.matmul, which is exact: this one is to run in the compute dtype. Counts up to
+    # 127 are whole in bfloat16 too.
+    return _matmul(signal.spikes.data, kernel, dtype) * signal.spikes.threshold
+
+
+def project(signal: Signal, layers: Sequence[Projection]) -> tuple[list[Array], Activity]:
+    """Feeds one signal to several projections and counts its spikes, once for all of them."""
+    outputs = [layer(signal) for layer in layers]
+    if not isinstance(signal, Coded):
+        return outputs, {}
+    count = count_tokens(signal.spikes)
+    return outputs, {layer.key: count for layer in layers}
+
+
+def _matmul(x: Array, kernel: Array, dtype: Any) -> Array:
+    return jnp.matmul(x.astype(dtype), kernel.astype(dtype), preferred_element_type=jnp.float32)

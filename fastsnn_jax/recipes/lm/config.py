@@ -1,0 +1,155 @@
+"""What a language-model run is made of, and the presets that fill it in."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from fastsnn_jax._checks import check, check_choice, check_count, check_number
+from fastsnn_jax.config import SNNConfig
+
+TOKENIZERS = ("auto", "char", "byte")
+OPTIMIZERS = ("adamw", "muon")
+
+
+@dataclasses.dataclass(frozen=True)
+class LMConfig:
+    """Everything that decides the result of a run. Values are validated on creation.
+
+    Attributes:
+      preset: whose sizes and budget these are.
+      corpus: "auto" (tiny Shakespeare where there is one, else the standard library's sources),
+        "tiny_shakespeare", "stdlib" or the path of a text file.
+      tokenizer: "char", "byte", or "auto": characters for tiny Shakespeare, else bytes.
+      model: sizes and kinds; its ``vocab_size`` holds only where ``vocab_size`` is None.
+      vocab_size: of the model; None takes the tokenizer's.
+      context: L, tokens per training window.
+      batch_size, accumulate: windows per update, and the parts they are computed in.
+      steps: updates.
+      optimizer: "adamw", or "muon" for the kernels of the blocks and AdamW for the rest.
+      learning_rate, warmup_steps, weight_decay, beta2, clip_norm: of the optimiser, with linear
+        warm-up and cosine decay to a tenth.
+      ema_decay: of the average of the parameters that is evaluated and kept; None keeps none.
+      spike_weight: price of the mean logarithm of a count, see ``losses.count_penalty``.
+      compare_ann: trains the twin without spikes as well, with the same recipe.
+      generate: prompt of the sample in the record; None takes the start of the held-out text.
+      sample_tokens: length of that sample.
+      seed: of everything random.
+    """
+
+    preset: str = "default"
+    corpus: str = "auto"
+    tokenizer: str = "auto"
+    model: SNNConfig = SNNConfig()
+    vocab_size: int | None = None
+    context: int = 64
+    batch_size: int = 12
+    accumulate: int = 1
+    steps: int = 2000
+    optimizer: str = "adamw"
+    learning_rate: float = 2e-3
+    warmup_steps: int = 100
+    weight_decay: float = 0.1
+    beta2: float = 0.99
+    clip_norm: float | None = 1.0
+    ema_decay: float | None = None
+    spike_weight: float = 0.0
+    compare_ann: bool = False
+    generate: str | None = None
+    sample_tokens: int = 200
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        where = "LMConfig"
+        check_choice(where, "preset", self.preset, tuple(PRESETS))
+        check_choice(where, "tokenizer", self.tokenizer, TOKENIZERS)
+        check_choice(where, "optimizer", self.optimizer, OPTIMIZERS)
+        if not isinstance(self.model, SNNConfig):
+            raise TypeError(f"{where}: model must be an SNNConfig, got {self.model!r}")
+        for name in ("context", "batch_size", "accumulate", "steps", "sample_tokens"):
+            check_count(where, name, getattr(self, name))
+        if self.vocab_size is not None:
+            check_count(where, "vocab_size", self.vocab_size)
+        check(self.batch_size % self.accumulate == 0, where,
+              f"batch_size must be a multiple of accumulate {self.accumulate}", self.batch_size)
+        for name in ("warmup_steps", "seed"):
+            check_count(where, name, getattr(self, name), at_least=0)
+        check(self.seed < 2**31, where, "seed must be < 2**31", self.seed)
+        check_number(where, "learning_rate", self.learning_rate, above=0, at_most=1e3)
+        check_number(where, "weight_decay", self.weight_decay, at_least=0, at_most=1e3)
+        check_number(where, "beta2", self.beta2, above=0, at_most=1 - 1e-6)
+        check_number(where, "spike_weight", self.spike_weight, at_least=0, at_most=1e6)
+        for name in ("clip_norm", "ema_decay"):
+            if getattr(self, name) is not None:
+                check_number(where, name, getattr(self, name), above=0,
+                             at_most=1e6 if name == "clip_norm" else 1 - 1e-6)
+        for name in ("corpus", "generate"):
+            value = getattr(self, name)
+            if not (isinstance(value, str) or name == "generate" and value is None):
+                raise TypeError(f"{where}: {name} must be text, got {value!r}")
+        if not isinstance(self.compare_ann, bool):
+            raise TypeError(f"{where}: compare_ann must be true or false, got {self.compare_ann!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dict; ``LMConfig.from_json`` gives the configuration back."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return fields | {"model": self.model.to_json()}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "LMConfig":
+        """Configuration of the given fields, the others at their defaults.
+
+        Raises:
+          ValueError, TypeError: unknown field, or a value that is not allowed.
+        """
+        if not isinstance(fields, Mapping):
+            raise TypeError(f"LMConfig: fields must be a mapping, got {type(fields).__name__}")
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(fields) - set(known))
+        check(not unknown, "LMConfig", f"fields must be among {', '.join(known)}", unknown)
+        values: dict[str, Any] = {**fields, "model": SNNConfig.from_json(fields.get("model", {}))}
+        return cls(**values)
+
+
+def preset(name: str = "default", **overrides: Any) -> LMConfig:
+    """Configuration of a preset with fields replaced; ``model`` may be a part of its fields.
+
+    "default": a small hybrid, minutes on two cores. "nanogpt-cpu", "nanogpt-gpu": the sizes and
+    budgets of nanoGPT's two settings on tiny Shakespeare (github.com/karpathy/nanoGPT, README).
+    "smoke": seconds, to see that everything runs.
+
+    Raises:
+      ValueError, TypeError: unknown preset or field, or a value that is not allowed.
+
+    >>> preset("nanogpt-cpu", steps=10).model.d_model
+    128
+    """
+    check_choice("preset", "preset", name, tuple(PRESETS))
+    model = overrides.get("model", {})
+    if isinstance(model, SNNConfig):
+        model = model.to_json()
+    if not isinstance(model, Mapping):
+        raise TypeError(f"preset: model must be a mapping, got {model!r}")
+    base = PRESETS[name]
+    fields = {"preset": name, **base, **overrides, "model": {**base["model"], **model}}
+    return LMConfig.from_json(fields)
+
+
+_SMALL = {
+    "d_model": 128, "n_heads": 4, "n_layers": 4, "d_ff": 344, "attn_kind": "interleaved",
+    "window": 64, "gate": "decay", "feature_map": "relu", "normalizer": "rms", "ffn": "gated",
+    "k": 2.2,
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {"model": _SMALL},
+    "smoke": {
+        "model": {**_SMALL, "d_model": 32, "n_heads": 2, "n_layers": 2, "d_ff": 48, "window": 8},
+        "context": 16, "batch_size": 4, "steps": 4, "warmup_steps": 1, "sample_tokens": 16,
+    },
+    "nanogpt-cpu": {"model": _SMALL, "corpus": "tiny_shakespeare"},
+    "nanogpt-gpu": {
+        "model": {**_SMALL, "d_model": 384, "n_heads": 6, "n_layers": 6, "d_ff": 1024,
+                  "window": 256, "dropout": 0.2, "dtype": "bfloat16"},
+        "corpus": "tiny_shakespeare", "context": 256, "batch_size": 64, "steps": 5000,
+        "learning_rate": 1e-3,
+    },
+}

@@ -1,0 +1,56 @@
+"""Pictures of a language-model run, drawn from its record and one window of held-out text."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastsnn_jax import scope
+from fastsnn_jax._typing import Int, Params
+from fastsnn_jax.models import LanguageModel
+from fastsnn_jax.nn import Coding
+
+
+def draw_all(
+    directory: Path, record: dict[str, Any], twin_history: dict[str, Any] | None,
+    model: LanguageModel, params: Params, tokens: Int[np.ndarray, "B L"],
+) -> list[Path]:
+    """Writes the losses and, of a spiking model, spike rates and counts; returns the paths.
+
+    Args:
+      twin_history: losses of the twin without spikes, as the record's own.
+      tokens: held-out text whose spike counts are drawn.
+    """
+    history = record["training_history"]
+    figures = {"losses": scope.loss_curves(history, twin=twin_history)}
+    if record["spikes"] is not None:
+        figures["spike_rates"] = scope.spike_rates(history["steps"], history["spikes_per_channel"])
+        figures["counts"] = scope.count_histogram(_counts(model, params, tokens))
+    paths = []
+    for name, figure in figures.items():
+        paths.append(directory / f"{name}.png")
+        scope.save(figure, paths[-1])
+    return paths
+
+
+def _counts(
+    model: LanguageModel, params: Params, tokens: Int[np.ndarray, "B L"]
+) -> dict[str, np.ndarray]:
+    """Spike counts of every layer, all its codings together."""
+    _, state = model.apply(
+        params, tokens, mutable=["intermediates"],
+        capture_intermediates=lambda module, method: (
+            isinstance(module, Coding) and module.neuron is not None
+        ),
+    )
+    layers = {}
+    for name, layer in sorted(state["intermediates"].items()):
+        layers[name] = np.concatenate([np.ravel(counts) for counts in _coded(layer)])
+    return layers
+
+
+def _coded(node: Any) -> list[np.ndarray]:
+    """Counts of the captured codings below a node of nested dicts."""
+    if not isinstance(node, dict):
+        return [np.asarray(coded.spikes.data) for coded in node]
+    return [counts for _, child in sorted(node.items()) for counts in _coded(child)]

@@ -1,0 +1,55 @@
+"""The directory of a run: who may write into it, and what it was begun with."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastsnn_jax._checks import fail
+from fastsnn_jax.checkpoint import CheckpointError, Checkpoints
+from fastsnn_jax.record import FILE_NAME
+from fastsnn_jax.record.files import write_text_atomically
+
+CONFIG_FILE, CHECKPOINTS = "config.json", "checkpoints"
+
+
+def begin(out: Path, config: Mapping[str, Any], dataset_sha256: str) -> None:
+    """Takes ``out`` for a run that starts; ValueError when it holds one already."""
+    if any((out / name).exists() for name in (CONFIG_FILE, FILE_NAME, CHECKPOINTS)):
+        raise fail("run", "out must be a directory without a run", out, "resume it instead")
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"config": config, "dataset_sha256": dataset_sha256}, indent=2)
+    write_text_atomically(out / CONFIG_FILE, text + "\n")
+
+
+def check_resumable(out: Path, config: Mapping[str, Any], dataset_sha256: str) -> None:
+    """Raises CheckpointError unless ``out`` holds a sound run with this configuration and data."""
+    begun, sha256 = read_begun(out)
+    if sha256 != dataset_sha256:
+        raise CheckpointError(
+            f"{out}: this run was trained on other data; point --data-dir to the same files"
+        )
+    if begun != config:
+        raise CheckpointError(f"{out}: this run was begun with another configuration")
+    if (checkpoints := Checkpoints(out / CHECKPOINTS)).labels():
+        checkpoints.restore()  # a damaged one is refused before anything starts
+
+
+def read_begun(out: str | Path) -> tuple[dict[str, Any], str]:
+    """Configuration of the run in ``out``, as JSON data, and the digest of its data.
+
+    Raises CheckpointError when there is none or it is damaged.
+    """
+    path = Path(out) / CONFIG_FILE
+    if not path.exists():
+        raise CheckpointError(f"{out}: expected a run with {CONFIG_FILE}, got none")
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        for name, kind in (("config", dict), ("dataset_sha256", str)):
+            if not isinstance(saved, dict) or not isinstance(saved.get(name), kind):
+                raise ValueError(f"a file without {name}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: expected the configuration of a run, got {error}; start it anew elsewhere"
+        ) from error
+    return saved["config"], saved["dataset_sha256"]

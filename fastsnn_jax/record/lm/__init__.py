@@ -1,0 +1,5 @@
+"""The record of a language model's run."""
+
+from fastsnn_jax.record.lm.build import Evaluation, LossHistory, SynapseCounts, build_lm_record
+
+__all__ = ["Evaluation", "LossHistory", "SynapseCounts", "build_lm_record"]
