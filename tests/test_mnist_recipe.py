@@ -10,7 +10,7 @@ import pytest
 from fastsnn_jax import load_run
 from fastsnn_jax.checkpoint import CheckpointError, Checkpoints
 from fastsnn_jax.data import DataError, Dataset, load_images, split_validation
-from fastsnn_jax.recipes import mnist
+from fastsnn_jax.recipes import mnist, run_directory
 from fastsnn_jax.recipes.mnist import network, pipeline
 from fastsnn_jax.recipes.mnist.config import preset
 from fastsnn_jax.recipes.mnist.inputs import InputPlan, encode, plan_inputs
@@ -194,7 +194,7 @@ def test_the_directory_of_another_run_is_refused(finished, tmp_path):
 def test_resume_refuses_other_data_and_another_configuration(tmp_path):
     config = preset(dataset="digits", smoke=True)
     digits = pipeline._load(config, None, False, lambda line: None)
-    pipeline._claim(tmp_path, config, digits, resume=False)
+    run_directory.begin(tmp_path, config.to_json(), digits.sha256)
     with pytest.raises(CheckpointError, match="begun with another configuration"):
         mnist.run(dataclasses.replace(config, seed=1), tmp_path, resume=True)
     with pytest.raises(CheckpointError, match="trained on other data"):

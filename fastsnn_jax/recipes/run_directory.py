@@ -1,15 +1,16 @@
 """The directory of a run: who may write into it, and what it was begun with."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fastsnn_jax._checks import fail
 from fastsnn_jax.checkpoint import CheckpointError, Checkpoints
 from fastsnn_jax.record import FILE_NAME
 from fastsnn_jax.record.files import write_text_atomically
 
+Config = TypeVar("Config")
 CONFIG_FILE, CHECKPOINTS = "config.json", "checkpoints"
 
 
@@ -24,7 +25,7 @@ def begin(out: Path, config: Mapping[str, Any], dataset_sha256: str) -> None:
 
 def check_resumable(out: Path, config: Mapping[str, Any], dataset_sha256: str) -> None:
     """Raises CheckpointError unless ``out`` holds a sound run with this configuration and data."""
-    begun, sha256 = read_begun(out)
+    begun, sha256 = _read(out, dict)
     if sha256 != dataset_sha256:
         raise CheckpointError(
             f"{out}: this run was trained on other data; point --data-dir to the same files"
@@ -35,11 +36,15 @@ def check_resumable(out: Path, config: Mapping[str, Any], dataset_sha256: str) -
         checkpoints.restore()  # a damaged one is refused before anything starts
 
 
-def read_begun(out: str | Path) -> tuple[dict[str, Any], str]:
-    """Configuration of the run in ``out``, as JSON data, and the digest of its data.
+def read_begun(out: str | Path, build: Callable[[dict[str, Any]], Config]) -> Config:
+    """The configuration the run in ``out`` began with, which ``build`` makes of its JSON data.
 
     Raises CheckpointError when there is none or it is damaged.
     """
+    return _read(out, build)[0]
+
+
+def _read(out: str | Path, build: Callable[[dict[str, Any]], Config]) -> tuple[Config, str]:
     path = Path(out) / CONFIG_FILE
     if not path.exists():
         raise CheckpointError(f"{out}: expected a run with {CONFIG_FILE}, got none")
@@ -48,8 +53,8 @@ def read_begun(out: str | Path) -> tuple[dict[str, Any], str]:
         for name, kind in (("config", dict), ("dataset_sha256", str)):
             if not isinstance(saved, dict) or not isinstance(saved.get(name), kind):
                 raise ValueError(f"a file without {name}")
-    except (OSError, ValueError, RecursionError) as error:
+        return build(saved["config"]), saved["dataset_sha256"]
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: expected the configuration of a run, got {error}; start it anew elsewhere"
         ) from error
-    return saved["config"], saved["dataset_sha256"]

@@ -274,5 +274,4 @@ def recorded_variables(items: dict[str, Any]) -> dict[str, Any]:
 
 def saved_config(directory: str | Path) -> LMConfig:
     """Configuration a run began with; CheckpointError when there is none or it is damaged."""
-    fields, _ = read_begun(directory)
-    return LMConfig.from_json(fields)
+    return read_begun(directory, LMConfig.from_json)

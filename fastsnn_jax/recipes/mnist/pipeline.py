@@ -143,7 +143,7 @@ def recorded_variables(items: dict[str, Any]) -> dict[str, Any]:
 
 def saved_config(directory: str | Path) -> MnistConfig:
     """Configuration a run began with; CheckpointError when there is none or it is damaged."""
-    return preset(**read_begun(directory)[0])
+    return read_begun(directory, lambda fields: preset(**fields))
 
 
 def _load(config: MnistConfig, data_dir, download: bool, say: Say) -> Dataset:
