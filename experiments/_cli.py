@@ -45,7 +45,8 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", metavar="DIR", help="where the data lies (default: "
                         "TFDS_DATA_DIR, else ~/tensorflow_datasets)")
     parser.add_argument("--config", metavar="FILE",
-                        help="JSON file with fields of the configuration; flags win over it")
+                        help="JSON or YAML file with fields of the configuration; flags win over "
+                             "it")
 
 
 def default_out(experiment: str) -> Path:

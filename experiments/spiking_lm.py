@@ -49,6 +49,7 @@ def main(arguments: list[str]) -> dict[str, Any]:
     """Runs the command line and returns the headline figures."""
     from fastsnn_jax.config import read_fields
     from fastsnn_jax.recipes import lm
+    from fastsnn_jax.record import printable
     from fastsnn_jax.train import stream_progress
 
     if arguments[:1] == ["inspect"]:
@@ -58,6 +59,8 @@ def main(arguments: list[str]) -> dict[str, Any]:
              if getattr(options, name) is not None}
     model = {field: getattr(options, flag) for flag, (field, *_) in _MODEL_FLAGS.items()
              if getattr(options, flag) is not None}
+    if options.smoke and options.preset not in (None, "smoke"):
+        raise ValueError(f"--smoke is --preset smoke; leave out one of it and {options.preset}")
     name = "smoke" if options.smoke else options.preset
     if options.resume:
         out, config = options.resume, lm.saved_config(options.resume)
@@ -68,15 +71,16 @@ def main(arguments: list[str]) -> dict[str, Any]:
             return write_on(out, prompt, config)
     else:
         fields = read_fields("config", options.config) if options.config else {}
-        model = {**fields.pop("model", {}), **model}
-        name = name or fields.pop("preset", "default")
-        config = lm.preset(name, **{**fields, **given}, model=model)
+        named, inner = fields.pop("preset", "default"), fields.pop("model", {})
+        if isinstance(inner, dict):  # anything else is refused by the preset
+            inner = {**inner, **model}
+        config = lm.preset(name or named, **{**fields, **given}, model=inner)
         out = options.out or default_out("spiking_lm")
     record = lm.run(
         config, out, data_dir=options.data_dir, resume=bool(options.resume), say=say,
         progress=stream_progress(),
     )
-    say(record["sample"])
+    say(printable(record["sample"]))
     return lm.headline(record, out)
 
 
@@ -85,13 +89,14 @@ def write_on(out: str, prompt: str, config: Any) -> dict[str, Any]:
     from fastsnn_jax import load_run
     from fastsnn_jax.data import load_tokenizer
     from fastsnn_jax.recipes import lm
+    from fastsnn_jax.record import printable
 
     model, variables, record = load_run(out)
     tokenizer = load_tokenizer(Path(out) / lm.TOKENIZER_FILE)
     text = lm.sample_text(
         model, variables, tokenizer, prompt, config.sample_tokens, config.seed
     )
-    print(text)
+    print(printable(text))
     return lm.headline(record, out)
 
 

@@ -43,12 +43,22 @@ class TokenSpikes(NamedTuple):
       unary: int32 ``[B, L]``, sum of ``|s|``: spikes of a binary or ternary train.
       bit_plane: int32 ``[B, L]``, sum of the ones in ``|s|``: spikes of bit planes.
       saturated: int32 ``[B, L]``, channels whose count was clipped.
+      log_counts: float32 ``[B, L]``, sum of ``log2(1 + |s|)``: a stand-in for ``bit_plane`` through
+        which gradients flow, for penalties.
     """
 
     active: Int[Array, "B L"]
     unary: Int[Array, "B L"]
     bit_plane: Int[Array, "B L"]
     saturated: Int[Array, "B L"]
+    log_counts: Float[Array, "B L"]
+
+    def totals(self, mask: Array | bool = True) -> dict[str, Int[Array, ""]]:
+        """The integer counts summed over all tokens where ``mask`` [B, L] holds, by name."""
+        return {
+            name: jnp.sum(jnp.where(mask, getattr(self, name), 0), dtype=jnp.int32)
+            for name in ("active", "unary", "bit_plane", "saturated")
+        }
 
 
 Activity = Mapping[str, SpikeCount]
@@ -80,7 +90,7 @@ def count_spikes(signal: Float[Array, "T B *N"] | SpikeTensor) -> SpikeCount:
 
 
 def count_tokens(signal: SpikeTensor) -> TokenSpikes:
-    """Counts the spikes of each token; ``signal`` holds counts ``[B, L, D]``. No gradient flows.
+    """Counts the spikes of each token; ``signal`` holds counts ``[B, L, D]``.
 
     Raises ValueError for a train or events.
 
@@ -98,7 +108,8 @@ def count_tokens(signal: SpikeTensor) -> TokenSpikes:
     active, unary, bit_plane = jax.lax.reduce(
         summands, (jnp.int32(0),) * 3, lambda a, b: tuple(map(jnp.add, a, b)), (size.ndim - 1,)
     )
-    return TokenSpikes(active, unary, bit_plane, signal.saturated)
+    log_counts = jnp.sum(jnp.log2(1 + jnp.abs(signal.data.astype(jnp.float32))), axis=-1)
+    return TokenSpikes(active, unary, bit_plane, signal.saturated, log_counts)
 
 
 def warn_unhealthy(rates: Mapping[str, Mapping[str, float]]) -> None:

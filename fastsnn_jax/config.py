@@ -15,6 +15,7 @@ FEATURE_MAPS = ("softplus", "relu", "exp", "elu1")
 GATES = ("none", "query", "decay")
 NORMALIZERS = ("z", "rms")
 NORMS = ("rms", "layer")
+ROUNDINGS = ("nearest", "down")
 DTYPES = ("float32", "bfloat16")
 SUFFIXES = (".json", ".yaml", ".yml")
 
@@ -43,6 +44,7 @@ class SNNConfig:
       spiking_lm_head: the output projection reads spikes too.
       neuron: what turns activations into counts.
       k: mean count of the adaptive threshold, ``V = mean|x| / k``.
+      rounding: of counts: "nearest" or "down" (towards 0), which fires less.
       ffn: "pulse" or a registered name.
       feature_map: of linear attention: "softplus", "relu", "exp" or "elu1".
       gate: of linear attention: "none", "query" (sigmoid gate on the query features, FastSNN) or
@@ -55,7 +57,8 @@ class SNNConfig:
         configuration is hashable.
       qkv_bias: the query, key and value projections have a bias.
       qk_norm: RMSNorm on each head of queries and keys.
-      dtype: of the computation, "float32" or "bfloat16"; parameters and states are float32.
+      dtype: of the computation, "float32" or "bfloat16"; parameters and states of linear
+        attention are float32, key and value caches of this dtype.
 
     Raises ValueError for a value that is not allowed, TypeError for one of another type.
 
@@ -81,6 +84,7 @@ class SNNConfig:
     spiking_lm_head: bool = False
     neuron: str = "adaptive_threshold"
     k: float = 3.0
+    rounding: str = "nearest"
     ffn: str = "pulse"
     feature_map: str = "softplus"
     gate: str = "query"
@@ -117,6 +121,7 @@ class SNNConfig:
         check_choice(where, "gate", self.gate, GATES)
         check_choice(where, "normalizer", self.normalizer, NORMALIZERS)
         check_choice(where, "norm", self.norm, NORMS)
+        check_choice(where, "rounding", self.rounding, ROUNDINGS)
         check_choice(where, "dtype", self.dtype, DTYPES)
         check(self.head_dim is not None or self.d_model % self.n_heads == 0, where,
               f"d_model must be a multiple of n_heads {self.n_heads}", self.d_model,
@@ -206,6 +211,10 @@ def read_fields(where: str, path: str | Path) -> dict[str, Any]:
         raise fail(where, f"{path} must be a readable {language} file", reason) from error
     check(isinstance(fields, dict), where, f"{path} must hold a mapping of fields",
           type(fields).__name__)
+    strange = [name for name in fields if not isinstance(name, str)]
+    check(not strange, where, f"fields of {path} must have names", strange)
+    unnamed = [name for name in fields if not isinstance(name, str)]
+    check(not unnamed, where, f"{path} must name its fields in text", unnamed)
     return fields
 
 

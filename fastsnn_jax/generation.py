@@ -1,7 +1,7 @@
 """Text out of a language model: sampling, the decoding loop, and prefill of any length.
 
-``model`` is anything with ``init_cache(batch, max_len)``, ``prefill`` and ``decode_step`` as of
-``fastsnn_jax.models.LanguageModel``, hashable.
+``model`` is a ``fastsnn_jax.models.LanguageModel``, or anything hashable that has its ``config``,
+``init_cache``, ``decode_step`` and, by ``apply``, its methods ``trunk`` and ``head``.
 """
 
 import dataclasses
@@ -19,6 +19,8 @@ from fastsnn_jax._checks import check, check_count, check_number
 from fastsnn_jax._typing import Array, Float, Int, Key
 from fastsnn_jax.attention import KVCache
 
+COLDEST = 1e-6  # below, logits divided by the temperature could leave float32
+
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
@@ -27,7 +29,9 @@ class Sampling:
     Attributes:
       temperature: divides the logits; 0 takes the likeliest token.
       top_k: only the k likeliest tokens may be drawn; None all.
-      top_p: only the likeliest tokens that together hold this share of the probability; 1 all.
+      top_p: of those, only the fewest that together hold this share of the probability; 1 all.
+
+    Of equally likely tokens the first counts as the likelier.
     """
 
     temperature: float = 0.0
@@ -36,6 +40,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         check_number("Sampling", "temperature", self.temperature, at_least=0.0, at_most=1e6)
+        check(self.temperature == 0 or self.temperature >= COLDEST, "Sampling",
+              f"temperature must be 0 or >= {COLDEST}", self.temperature)
         if self.top_k is not None:
             check_count("Sampling", "top_k", self.top_k)
         check_number("Sampling", "top_p", self.top_p, above=0.0, at_most=1.0)
@@ -47,7 +53,8 @@ class Generated(NamedTuple):
     Attributes:
       tokens: int32 ``[B, N]``, the new tokens; after a stop token the row repeats it.
       lengths: int32 ``[B]``, new tokens of each row, its stop token included.
-      cache: has read all but the last new token of each row; to go on, pass it with that token.
+      cache: has read all but the last of these tokens, up to where the longest row ends; to go on,
+        pass it with that token.
     """
 
     tokens: Int[Array, "B N"]
@@ -71,18 +78,23 @@ def generate(
       cache: of the tokens before ``prompt``; default none. It is not consumed.
     Raises:
       ValueError: for an empty prompt, ids outside the vocabulary, a cache of another model or one
-        without room for all tokens, or sampling without a key.
+        without room for all that is read, or sampling without a key.
+      TypeError: for tokens that are not integers.
     """
-    check_count("generate", "num_tokens", num_tokens)
-    prompt = _checked_prompt(model, prompt)
-    stops = tuple(int(token) for token in stop_tokens)
-    check(sampling.temperature == 0 or key is not None, "generate",
+    where = "generate"
+    check_count(where, "num_tokens", num_tokens)
+    prompt = np.asarray(prompt)
+    check(prompt.ndim == 2 and prompt.size > 0, where,
+          "prompt must be token ids [B, L] with L >= 1", prompt.shape)
+    prompt = _checked(where, "prompt", prompt, model)
+    stops = tuple(map(int, _checked(where, "stop_tokens", np.array([*stop_tokens]), model)))
+    check(sampling.temperature == 0 or key is not None, where,
           "a key is needed to draw at temperature > 0", "no key")
     key = jax.random.key(0) if key is None else key
     batch, length = prompt.shape
     if cache is None:
         cache = model.init_cache(batch, length + num_tokens)
-    _check_room(cache, length + num_tokens)
+    _check_room(where, cache, length + num_tokens - 1)
     return Generated(*_generate(model, num_tokens, sampling, stops, variables, cache, prompt, key))
 
 
@@ -97,16 +109,17 @@ def sample(
     if sampling.temperature == 0:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     logits = logits.astype(jnp.float32) / sampling.temperature
-    descending = jnp.sort(logits, axis=-1)[:, ::-1]
-    kept = jnp.ones(logits.shape[-1:], bool)
+    if sampling.top_k is None and sampling.top_p == 1:
+        return jax.random.categorical(key, logits, axis=-1).astype(jnp.int32)
+    order = jnp.argsort(logits, axis=-1, descending=True)  # stable
+    logits = jnp.take_along_axis(logits, order, axis=-1)
     if sampling.top_k is not None:
-        kept = jnp.arange(logits.shape[-1]) < sampling.top_k
-    share = jax.nn.softmax(jnp.where(kept, descending, -jnp.inf), axis=-1)
+        logits = jnp.where(jnp.arange(logits.shape[-1]) < sampling.top_k, logits, -jnp.inf)
+    share = jax.nn.softmax(logits, axis=-1)
     # What the likelier ones hold together: the first is always kept.
-    kept = kept & (jnp.cumsum(share, axis=-1) - share < sampling.top_p)
-    least = jnp.min(jnp.where(kept, descending, jnp.inf), axis=-1, keepdims=True)
-    logits = jnp.where(logits >= least, logits, -jnp.inf)
-    return jax.random.categorical(key, logits, axis=-1).astype(jnp.int32)
+    kept = jnp.cumsum(share, axis=-1) - share < sampling.top_p
+    place = jax.random.categorical(key, jnp.where(kept, logits, -jnp.inf), axis=-1)
+    return jnp.take_along_axis(order, place[:, None], axis=-1)[:, 0].astype(jnp.int32)
 
 
 def stream_prefill(
@@ -123,16 +136,17 @@ def stream_prefill(
     Returns:
       The cache after the last token, and the logits that follow it.
     Raises:
-      ValueError: as ``generate``.
+      ValueError, TypeError: as ``generate``; a bad token when its piece is reached.
     """
-    check_count("stream_prefill", "chunk", chunk)
-    check(np.ndim(tokens) == 2 and np.size(tokens) > 0, "stream_prefill",
+    where = "stream_prefill"
+    check_count(where, "chunk", chunk)
+    check(np.ndim(tokens) == 2 and np.size(tokens) > 0, where,
           "tokens must be [B, L] with L >= 1", np.shape(tokens))
     length = np.shape(tokens)[1]
-    _check_room(cache, length)
+    _check_room(where, cache, length)
     logits = None
     for start in range(0, length, chunk):
-        piece = _checked_prompt(model, np.asarray(tokens[:, start : start + chunk]))
+        piece = _checked(where, "tokens", np.asarray(tokens[:, start : start + chunk]), model)
         cache, logits = _read(model, variables, cache, piece)
         if report is not None:
             jax.block_until_ready(logits)
@@ -143,6 +157,7 @@ def stream_prefill(
 
 def _last_logits(model: Any, variables: Any, cache: Any, tokens: Int[Array, "B L"]):
     """Cache after ``tokens`` and the logits that follow; the head reads one position only."""
+    jax.eval_shape(model.decode_step, variables, cache, tokens[:, 0])  # refuses a foreign cache
     cache, (hidden, _) = model.apply(variables, cache, tokens, method="trunk")
     logits, _ = model.apply(variables, hidden[:, -1:], method="head")
     return cache, logits[:, 0]
@@ -182,21 +197,19 @@ def _generate(model, num_tokens, sampling, stops, variables, cache, prompt, key)
     return jnp.where(reached, tokens, last[:, None]), lengths, cache
 
 
-def _checked_prompt(model: Any, prompt: ArrayLike) -> Int[np.ndarray, "B L"]:
-    prompt = np.asarray(prompt)
-    check(prompt.ndim == 2 and prompt.size > 0, "generate",
-          "prompt must be token ids [B, L] with L >= 1", prompt.shape)
-    if not np.issubdtype(prompt.dtype, np.integer):
-        raise TypeError(f"generate: prompt must be integers, got dtype {prompt.dtype}")
+def _checked(where: str, name: str, tokens: np.ndarray, model: Any) -> Int[np.ndarray, "*N"]:
+    """The token ids, int32."""
+    if not np.issubdtype(tokens.dtype, np.integer) and tokens.size:  # [] is floating to NumPy
+        raise TypeError(f"{where}: {name} must be integers, got dtype {tokens.dtype}")
     size = model.config.vocab_size
-    bad = prompt[(prompt < 0) | (prompt >= size)]
-    check(not len(bad), "generate", f"token ids must be in 0..{size - 1}", bad[:3])
-    return prompt.astype(np.int32)
+    bad = tokens[(tokens < 0) | (tokens >= size)]
+    check(not len(bad), where, f"{name} must be in 0..{size - 1}", bad[:3])
+    return tokens.astype(np.int32)
 
 
-def _check_room(cache: Any, count: int) -> None:
+def _check_room(where: str, cache: Any, count: int) -> None:
     for part in jax.tree.leaves(cache, is_leaf=lambda node: isinstance(node, KVCache)):
         if isinstance(part, KVCache):
             room = part.k.shape[1] - int(part.position)
-            check(count <= room, "generate", f"the cache must have room for {count} tokens", room,
+            check(count <= room, where, f"the cache must have room for {count} tokens", room,
                   "give init_cache a larger max_len")

@@ -138,10 +138,11 @@ def round_ste(
     *,
     low: float = -math.inf,
     high: float = math.inf,
+    rounding: str = "nearest",
     window: str = "identity",
     tau: float = 1.0,
 ) -> Float[Array, "..."]:
-    """Rounds half to even and clips to ``[low, high]``, with a surrogate gradient.
+    """Rounds to integers and clips to ``[low, high]``, with a surrogate gradient.
 
         y = clip(round(x), low, high)
         identity:  dy/dx = 1 where low <= x <= high, else 0
@@ -151,6 +152,8 @@ def round_ste(
       x: any shape, floating.
       low: least count, for example 0 for unsigned counts.
       high: greatest count.
+      rounding: "nearest", half to even, or "down", towards 0: what a soft-reset neuron fires that
+        starts at half its threshold, or at rest.
       window: "identity" passes the gradient of every count in range; "sigmoid" is FastSNN's bump
         around 0 (``neurons/surrogate.py``), which fades for counts above about 5.
       tau: width of the sigmoid window, > 0.
@@ -167,9 +170,10 @@ def round_ste(
     """
     check_floating("round_ste", "x", x)
     check(low <= high, "round_ste", "low must be <= high", (low, high))
+    check_choice("round_ste", "rounding", rounding, tuple(_ROUNDINGS))
     check_choice("round_ste", "window", window, ("identity", "sigmoid"))
     check_number("round_ste", "tau", tau, above=0.0)
-    return _round((low, high, window, tau), x)
+    return _round((low, high, rounding, window, tau), x)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -185,12 +189,12 @@ _fire.defvjp(
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _round(settings, x):
-    low, high, _, _ = settings
-    return jnp.clip(jnp.round(x), low, high)
+    low, high, rounding, _, _ = settings
+    return jnp.clip(_ROUNDINGS[rounding](x), low, high)
 
 
 def _round_backward(settings, x, cotangent):
-    low, high, window, tau = settings
+    low, high, _, window, tau = settings
     if window == "sigmoid":
         return (cotangent * _logistic_slope(x, 1.0 / tau).astype(cotangent.dtype),)
     return (jnp.where((x >= low) & (x <= high), cotangent, 0),)
@@ -208,6 +212,8 @@ def _triangle_area(u, width):
     reach = jnp.clip(u / width, -1, 1)
     return reach - 0.5 * reach * jnp.abs(reach)
 
+
+_ROUNDINGS = {"nearest": jnp.round, "down": jnp.trunc}
 
 _FORMULAS = {  # shape: (g, G)
     "straight_through": (

@@ -149,7 +149,10 @@ def test_tokens_are_counted_in_every_coding_at_once(dtype):
         assert tokens.unary.tolist() == [[7], [318]]
         assert tokens.bit_plane.tolist() == [[3], [15]]
         assert tokens.saturated.tolist() == [[0], [2]]
-        assert all(leaf.dtype == jnp.int32 for leaf in tokens)
+        np.testing.assert_allclose(
+            tokens.log_counts, np.log2(1 + np.abs(COUNTS)).sum(-1), rtol=1e-6
+        )
+        assert all(leaf.dtype == jnp.int32 for leaf in tokens[:4])
 
 
 def test_tokens_are_counted_as_their_trains_spike():
@@ -160,12 +163,21 @@ def test_tokens_are_counted_as_their_trains_spike():
     assert tokens.unary.tolist() == unary.to_dense(4).num_events().tolist()
 
 
-def test_counting_tokens_lets_no_gradient_through_and_needs_counts():
-    def total(counts):
-        tokens = count_tokens(SpikeTensor.from_count(counts, coding="bitwise"))
-        return tokens.unary.sum().astype(jnp.float32)
+def test_totals_leave_out_what_the_mask_does():
+    tokens = count_tokens(SpikeTensor.from_count(jnp.asarray(COUNTS), coding="bitwise"))
+    assert tokens.totals() == {"active": 5, "unary": 325, "bit_plane": 18, "saturated": 0}
+    assert tokens.totals(jnp.array([[True], [False]]))["unary"] == 7
 
-    assert not jax.grad(total)(jnp.asarray(COUNTS)).any()
+
+def test_the_logarithm_of_the_counts_is_what_a_penalty_can_push_down():
+    def price(counts):
+        return count_tokens(SpikeTensor.from_count(counts, coding="bitwise")).log_counts.sum()
+
+    expected = np.sign(COUNTS) / ((1 + np.abs(COUNTS)) * np.log(2))
+    np.testing.assert_allclose(jax.grad(price)(jnp.asarray(COUNTS)), expected, rtol=1e-6)
+
+
+def test_counting_tokens_needs_counts():
     train = SpikeTensor.from_count(jnp.asarray(COUNTS), coding="bitwise").to_dense(7)
     with pytest.raises(ValueError, match="count_tokens: counts are needed, got a dense view"):
         count_tokens(train)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fastsnn_jax._checks import check, check_count, check_floating
 
@@ -40,9 +41,10 @@ def check_recurrence(where: str, q, k, v, log_decay) -> None:
         f"log_decay must have shape {k.shape} or {(*k.shape[:3], 1)}", jnp.shape(log_decay),
     )
     if not isinstance(log_decay, jax.core.Tracer):
+        values = np.asarray(log_decay, np.float32)  # in numpy: under jit jnp would trace even this
         check(
-            bool((log_decay <= 0).all()), where, "log_decay must be <= 0",
-            f"up to {float(log_decay.max()):g}", "pass the logarithm of a decay in (0, 1]",
+            bool((values <= 0).all()), where, "log_decay must be <= 0", f"up to {values.max():g}",
+            "pass the logarithm of a decay in (0, 1]",
         )
 
 

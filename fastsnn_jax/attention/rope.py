@@ -29,7 +29,7 @@ def rope(
 
     Args:
       x: queries or keys ``[B, L, H, D]``, D even.
-      positions: tokens before each one, ``[L]`` or ``[B, L]``, below 2**24.
+      positions: tokens before each one, ``[L]`` or ``[B, L]``, >= 0.
       theta: base of the wavelengths, > 0.
       scaling: (name, value) pairs: ``rope_type`` and the numbers of that type.
 
@@ -56,9 +56,13 @@ def rope(
         f"positions must have shape ({length},) or ({batch}, {length})", jnp.shape(positions),
     )
     check_number("rope", "theta", theta, above=0)
-    turning = jnp.asarray(_frequencies(size, theta, scaling), jnp.float32)
-    angle = jnp.asarray(positions, jnp.float32)[..., None, None] * turning  # [(B,) L, 1, D / 2]
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    # Turns in units of 2^-32, which wrap as whole turns do: the difference of two angles depends on
+    # the distance alone at any position, where a float32 product has lost it by a million.
+    turns = np.mod(_frequencies(size, theta, scaling) / (2 * math.pi), 1)
+    turning = jnp.asarray(np.mod(np.round(turns * 2.0**32), 2.0**32).astype(np.uint32))
+    phase = jnp.asarray(positions).astype(jnp.uint32)[..., None, None] * turning
+    angle = phase.astype(jnp.int32).astype(jnp.float32) * (2 * math.pi / 2**32)  # in -pi .. pi
+    cos, sin = jnp.cos(angle), jnp.sin(angle)  # [(B,) L, 1, D / 2]
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return turned.astype(x.dtype)

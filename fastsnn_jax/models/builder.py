@@ -1,5 +1,6 @@
 """From a configuration to a language model, through the registries of kinds."""
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -71,12 +72,13 @@ def build_model_from_config(
 
 @register_neuron("adaptive_threshold")
 def _adaptive_threshold(config: SNNConfig, layer: int) -> Any:
-    return adaptive_threshold(config.k)
+    return adaptive_threshold(config.k, rounding=config.rounding)
 
 
 @register_neuron("lif_sint")
 def _lif_sint(config: SNNConfig, layer: int) -> Any:
-    return lif_sint(1 / config.k)
+    # Where adaptive_threshold(k) would be for normal inputs of unit variance.
+    return lif_sint(math.sqrt(2 / math.pi) / config.k, rounding=config.rounding)
 
 
 @register_attention("linear")
@@ -138,8 +140,9 @@ def _with_neuron(module: Any, neuron: Any) -> Any:
 
 
 def _mix(config: SNNConfig, branches: list[Any], merge: str) -> HybridMix:
-    return HybridMix(tuple(branches), merge, config.d_model, None, config.norm_eps,
-                     jnp.dtype(config.dtype))
+    return HybridMix(
+        tuple(branches), merge, **_shared(config), norm_eps=config.norm_eps,
+    )
 
 
 def _shared(config: SNNConfig) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from fastsnn_jax._checks import check, fail
 from fastsnn_jax._typing import Array, Float, Int
-from fastsnn_jax.activity import count_tokens
 from fastsnn_jax.config import SNNConfig
 from fastsnn_jax.models._layers import dense_synapse
 from fastsnn_jax.nn.block import Block, make_norm
@@ -47,7 +47,7 @@ class LanguageModel(nn.Module):
         self.norm = make_norm(config)
         self.coding = Coding(self.neuron)
         if not config.tie_lm_head:
-            self.lm_head = Projection(config.vocab_size, dtype=dtype)
+            self.lm_head = Projection(config.vocab_size, dtype=dtype, result_dtype=jnp.float32)
 
     def __call__(self, tokens: Int[Array, "B L"], train: bool = False) -> Outputs:
         return self.extend(None, tokens, train)[1]
@@ -64,7 +64,7 @@ class LanguageModel(nn.Module):
         self, cache: Cache | None, tokens: Int[Array, "B L"], train: bool = False
     ) -> tuple[Cache | None, tuple[Float[Array, "B L D"], Activity]]:
         """All but the head: who needs few logits applies `head` to few positions."""
-        self._check_tokens(tokens)
+        tokens = self._checked(tokens)
         x = self.dropout(self.embed(tokens), deterministic=not train)
         caches, activity = [], {}
         for i, block in enumerate(self.blocks):
@@ -78,10 +78,9 @@ class LanguageModel(nn.Module):
         signal = self.coding(hidden)
         if not self.config.tie_lm_head:
             (logits,), activity = project(signal, [self.lm_head])
-            return logits.astype(jnp.float32), activity
+            return logits, activity
         logits = product(signal, self.embed.embedding.T, jnp.dtype(self.config.dtype))
-        counted = isinstance(signal, Coded)
-        return logits, {TIED_HEAD: count_tokens(signal.spikes)} if counted else {}
+        return logits, {TIED_HEAD: signal.counted} if isinstance(signal, Coded) else {}
 
     def init_cache(self, batch: int, max_len: int) -> Cache:
         """Cache of ``batch`` empty sequences; only softmax layers need ``max_len`` positions."""
@@ -115,7 +114,8 @@ class LanguageModel(nn.Module):
         """Kernels that read spikes, keyed as `activity`, in order through the network."""
         def kernel(key: str) -> Array:
             if key == TIED_HEAD:
-                return variables["params"]["embed"]["embedding"].T
+                embedding = variables["params"]["embed"]["embedding"]
+                return jnp.transpose(embedding)
             leaf = variables["params"]
             for name in key.split("/"):
                 leaf = leaf[name]
@@ -135,16 +135,20 @@ class LanguageModel(nn.Module):
         jax.eval_shape(trace, jax.random.key(0))
         return tuple(map(tuple, groups.values()))
 
-    def _check_tokens(self, tokens: Any) -> None:
+    def _checked(self, tokens: Any) -> Int[Array, "B L"]:
         where, size = "LanguageModel", self.config.vocab_size
         if not jnp.issubdtype(jnp.result_type(tokens), jnp.integer):
             raise TypeError(f"{where}: tokens must be integers, got {jnp.result_type(tokens)}")
         check(jnp.ndim(tokens) == 2, where, "tokens must be [B, L]", jnp.shape(tokens))
         check(jnp.size(tokens) > 0, where, "there must be tokens", jnp.shape(tokens))
-        if not isinstance(tokens, jax.core.Tracer):  # under jit, a foreign id gives NaN logits
-            low, high = int(jnp.min(tokens)), int(jnp.max(tokens))
+        if not isinstance(tokens, jax.core.Tracer):
+            ids = np.asarray(tokens)  # not jnp: tokens may be a constant of what jit traces
+            low, high = int(ids.min()), int(ids.max())
             check(low >= 0 and high < size, where, f"token ids must be in 0..{size - 1}",
                   low if low < 0 else high, "encode the text with the tokenizer of the model")
+        # Under jit a foreign id gives NaN logits; without this, -1 would be the last row.
+        tokens = jnp.asarray(tokens, jnp.int32)
+        return jnp.where(tokens < 0, size, tokens)
 
     def _check_cache(self, cache: Any, batch: int) -> None:
         remedy = "start from model.init_cache(batch, max_len)"

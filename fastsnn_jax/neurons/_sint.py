@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from fastsnn_jax._checks import check, check_choice, check_count, check_floating, check_number
@@ -20,6 +21,7 @@ def check_settings(neuron: Any, where: str) -> None:
             raise TypeError(f"{where}: {name} must be a bool, got {getattr(neuron, name)!r}")
     check_count(where, "limit", neuron.limit)
     check(neuron.limit <= MAX_LIMIT, where, f"limit must be <= {MAX_LIMIT}", neuron.limit)
+    check_choice(where, "rounding", neuron.rounding, ("nearest", "down"))
     check_choice(where, "window", neuron.window, ("identity", "sigmoid"))
     check_number(where, "tau", neuron.tau, above=0.0)
 
@@ -40,13 +42,14 @@ def widen(x: Array) -> Array:
 
 
 def spikes_of(neuron: Any, ratio: Array, threshold: Array | float, dtype: Any) -> SpikeTensor:
-    """Counts nearest to ``ratio`` = x / threshold, in ``dtype``, and how many were clipped."""
+    """Counts of ``ratio`` = x / threshold, in ``dtype``, and how many were clipped."""
     # Not from_count, whose check of concrete values refuses the NaN that jit lets through.
     lead = ratio.shape[:-1]
+    settings = {"rounding": neuron.rounding, "window": neuron.window, "tau": neuron.tau}
     counts = round_ste(ratio, low=-neuron.limit if neuron.signed else 0, high=neuron.limit,
-                       window=neuron.window, tau=neuron.tau)
-    rounded = jnp.round(ratio)
-    beyond = (jnp.abs(rounded) if neuron.signed else rounded) > neuron.limit
+                       **settings)
+    whole = round_ste(jax.lax.stop_gradient(ratio), **settings)
+    beyond = (jnp.abs(whole) if neuron.signed else whole) > neuron.limit
     saturated = jnp.sum(beyond, axis=-1, dtype=jnp.int32)
     threshold = jnp.broadcast_to(jnp.asarray(threshold, ratio.dtype), (*lead, 1))
     return SpikeTensor(counts.astype(dtype), threshold, saturated, "count", "bitwise")

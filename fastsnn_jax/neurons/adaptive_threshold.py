@@ -20,6 +20,7 @@ class AdaptiveThreshold:
     k: float
     signed: bool
     limit: int
+    rounding: str
     window: str
     tau: float
     legacy_time_collapse: bool
@@ -65,6 +66,7 @@ def adaptive_threshold(
     *,
     signed: bool = True,
     limit: int = 127,
+    rounding: str = "nearest",
     window: str = "identity",
     tau: float = 1.0,
     legacy_time_collapse: bool = False,
@@ -72,7 +74,7 @@ def adaptive_threshold(
     """Spike counts of a token against its own mean activation.
 
         V = clamp(mean_D |x| / k, 1e-5, 1e4)                  (no gradient)
-        s = clip(round_half_even(x / V), -limit, limit)       (0 .. limit where not signed)
+        s = clip(round(x / V), -limit, limit)                 (0 .. limit where not signed)
         value = V * s,  d value / d x = 1 where |x / V| <= limit, else 0
 
     A count is what an integrate-and-fire neuron with reset by subtraction emits over ``limit``
@@ -84,6 +86,7 @@ def adaptive_threshold(
         Student-t5 inputs k = 3 gives 1.30, 1.22 and 1.27 spikes per channel in bit planes.
       signed: False is the spiking ReLU, whose negatives are zeros and not saturated.
       limit: largest |s|; larger ones are clipped and counted in ``saturated``.
+      rounding: "nearest" (half to even) or "down" (towards 0).
       window, tau: gradient of the rounding, see ``surrogate.round_ste``.
       legacy_time_collapse: FastSNN's neuron, for parity studies: it sums over the tokens (axis
         -2), V is their mean, counts are >= 0, alike at every position and not scaled back;
@@ -105,4 +108,4 @@ def adaptive_threshold(
     (Array([[ 0., -2.,  5.,  0.]], dtype=float32), Array([[0.5]], dtype=float32), \
 Array([[ 0. , -1. ,  2.5,  0. ]], dtype=float32))
     """
-    return AdaptiveThreshold(k, signed, limit, window, tau, legacy_time_collapse)
+    return AdaptiveThreshold(k, signed, limit, rounding, window, tau, legacy_time_collapse)

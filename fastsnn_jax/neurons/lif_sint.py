@@ -18,6 +18,7 @@ class LIFSint:
     threshold: float
     signed: bool
     limit: int
+    rounding: str
     window: str
     tau: float
     legacy_time_collapse: bool
@@ -63,6 +64,7 @@ def lif_sint(
     *,
     signed: bool = True,
     limit: int = 127,
+    rounding: str = "nearest",
     window: str = "identity",
     tau: float = 1.0,
     legacy_time_collapse: bool = False,
@@ -70,7 +72,7 @@ def lif_sint(
     """Spike counts against a threshold that every feature learns.
 
         theta = exp(log_threshold)
-        s = clip(round_half_even(x / theta), -limit, limit)   (0 .. limit where not signed)
+        s = clip(round(x / theta), -limit, limit)             (0 .. limit where not signed)
         d (theta s) / d x     = 1 where |x / theta| <= limit, else 0
         d (theta s) / d theta = s - x / theta there, else +-limit             (LSQ)
 
@@ -82,6 +84,7 @@ def lif_sint(
         about 0.7); sqrt(2 / pi) / k starts where ``adaptive_threshold(k)`` would be.
       signed: False is the spiking ReLU, whose negatives are zeros and not saturated.
       limit: largest |s|; larger ones are clipped and counted in ``saturated``.
+      rounding: "nearest" (half to even) or "down" (towards 0).
       window, tau: gradient of the rounding, see ``surrogate.round_ste``; the gradients above are
         those of "identity".
       legacy_time_collapse: FastSNN's neuron, for parity studies: it sums over the tokens (axis
@@ -103,4 +106,4 @@ def lif_sint(
     >>> neuron.encode(params, jnp.array([[0.25, -1.0, 2.5]])).data, neuron.channel_scale(params)
     (Array([[ 0., -2.,  5.]], dtype=float32), Array([0.5, 0.5, 0.5], dtype=float32))
     """
-    return LIFSint(threshold, signed, limit, window, tau, legacy_time_collapse)
+    return LIFSint(threshold, signed, limit, rounding, window, tau, legacy_time_collapse)

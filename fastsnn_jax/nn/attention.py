@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from fastsnn_jax._checks import check_choice
 from fastsnn_jax._typing import Array, Float
 from fastsnn_jax.attention import (
     KVCache,
@@ -27,6 +28,7 @@ from fastsnn_jax.attention import (
     softmax_attention,
     softmax_extend,
 )
+from fastsnn_jax.config import GATES, NORMALIZERS
 from fastsnn_jax.nn.projection import Activity, Coding, Projection, Signal, project
 
 GATE_RANK = 16  # low-rank decay gate and its divisor: SpikingBrain-7B, gla_attention.py
@@ -100,6 +102,8 @@ class LinearAttention(_Heads):
     def __call__(
         self, signal: Signal, cache: LinearState | None = None
     ) -> tuple[LinearState | None, Float[Array, "B L D"], Activity]:
+        check_choice("LinearAttention", "gate", self.gate, GATES)
+        check_choice("LinearAttention", "normalizer", self.normalizer, NORMALIZERS)
         layers = self._query_key_value()
         if self.gate == "query":
             layers.append(self._projection("gate", self.n_heads, use_bias=True))
@@ -131,10 +135,10 @@ class LinearAttention(_Heads):
     def _log_decay(self, low: Float[Array, "B L r"]) -> tuple[Float[Array, "B L G D"], Activity]:
         layer = self._projection("gate_up", self.n_kv_heads, use_bias=False, gain=0.5)
         (gate,), activity = project(Coding(self.neuron, name="gate_coding")(low), [layer])
+        # Flat: what has one axis is spared by weight decay, which would shorten every half-life.
         bias = self.param("gate_bias", lambda key: half_life_bias(self.n_kv_heads, self.head_dim))
-        return jax.nn.log_sigmoid(self._split(gate).astype(jnp.float32) + bias) / GATE_DIVISOR, (
-            activity
-        )
+        log_decay = jax.nn.log_sigmoid(gate.astype(jnp.float32) + bias) / GATE_DIVISOR
+        return self._split(log_decay), activity
 
 
 class _Positional(_Heads):
@@ -207,7 +211,7 @@ class SoftmaxAttention(_Positional):
         return init_kv_cache(batch, max_len, self.n_kv_heads, self.head_dim, self.dtype)
 
 
-def half_life_bias(n_kv_heads: int, head_dim: int) -> Float[Array, "G D"]:
+def half_life_bias(n_kv_heads: int, head_dim: int) -> Float[Array, " GD"]:
     """Gate biases whose channels decay with half-lives log-spaced over ``HALF_LIVES``.
 
     ``sigmoid(bias)^(1/16)`` is the decay per token, so a half-life of h tokens needs
@@ -216,4 +220,4 @@ def half_life_bias(n_kv_heads: int, head_dim: int) -> Float[Array, "G D"]:
     half_lives = np.geomspace(*HALF_LIVES, head_dim)
     share = np.exp2(-GATE_DIVISOR / half_lives)
     bias = np.log(share) - np.log1p(-share)
-    return jnp.tile(jnp.asarray(bias, jnp.float32), (n_kv_heads, 1))
+    return jnp.tile(jnp.asarray(bias, jnp.float32), n_kv_heads)

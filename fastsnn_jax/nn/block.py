@@ -5,7 +5,9 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from fastsnn_jax._checks import check_choice
 from fastsnn_jax._typing import Array, Float
+from fastsnn_jax.config import NORMS
 from fastsnn_jax.nn.projection import Activity, Coding
 
 
@@ -49,5 +51,6 @@ class Block(nn.Module):
 
 def make_norm(module: Any, name: str | None = None) -> nn.Module:
     """The norm a module asks for by its ``norm``, ``norm_eps`` and ``dtype``."""
+    check_choice("make_norm", "norm", module.norm, NORMS)
     kind = {"rms": nn.RMSNorm, "layer": nn.LayerNorm}[module.norm]
     return kind(module.norm_eps, dtype=module.dtype, name=name)

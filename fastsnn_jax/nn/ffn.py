@@ -42,6 +42,9 @@ class PulseFFN(nn.Module):
         if self.neuron is None:
             x, neuron = jax.nn.relu(x), None
         else:
+            if not hasattr(self.neuron, "signed"):
+                raise TypeError(f"PulseFFN: neuron must have a field signed, got {self.neuron!r}; "
+                                "use ffn='gated', whose neuron keeps the sign")
             neuron = dataclasses.replace(self.neuron, signed=False)
         (y,), counted = project(Coding(neuron, name="coding")(x), [down])
         return y, activity | counted

@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from fastsnn_jax._checks import check_choice
 from fastsnn_jax._typing import Array, Float
 from fastsnn_jax.nn.projection import Activity, Coding, Projection, Signal, project
 
@@ -22,6 +23,7 @@ class HybridMix(nn.Module):
       merge: "project" or "sum".
       features: D.
       neuron: codes what enters the merging projection; None without spikes.
+      output_gain: what the weights of "sum" add up to at first.
       norm_eps: of the branches' norms.
       dtype: compute dtype.
     """
@@ -30,6 +32,7 @@ class HybridMix(nn.Module):
     merge: str
     features: int
     neuron: Any = None
+    output_gain: float = 1.0
     norm_eps: float = 1e-6
     dtype: Any = jnp.float32
 
@@ -37,6 +40,7 @@ class HybridMix(nn.Module):
     def __call__(
         self, signal: Signal, cache: tuple | None = None
     ) -> tuple[tuple | None, Float[Array, "B L D"], Activity]:
+        check_choice("HybridMix", "merge", self.merge, ("project", "sum"))
         caches, outputs, activity = [], [], {}
         for i, branch in enumerate(self.branches):
             branch_cache, y, counted = branch(signal, None if cache is None else cache[i])
@@ -51,13 +55,14 @@ class HybridMix(nn.Module):
         return tuple(branch.init_cache(batch, max_len) for branch in self.branches)
 
     def _project(self, outputs: list[Array]) -> tuple[Array, Activity]:
-        layer = Projection(self.features, use_bias=True, dtype=self.dtype, name="mix")
+        layer = Projection(self.features, use_bias=True, gain=self.output_gain, dtype=self.dtype,
+                           name="mix")
         coded = Coding(self.neuron, name="mix_coding")(jnp.concatenate(outputs, axis=-1))
         (y,), activity = project(coded, [layer])
         return y, activity
 
     def _sum(self, outputs: list[Array]) -> Array:
-        share = nn.initializers.constant(1 / len(outputs))
+        share = nn.initializers.constant(self.output_gain / len(outputs))
         weights = self.param("weights", share, (len(outputs),)).astype(self.dtype)
         norms = [
             nn.RMSNorm(self.norm_eps, dtype=self.dtype, name=f"norm_{i}")

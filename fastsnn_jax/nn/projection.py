@@ -6,6 +6,7 @@ A signal is an array ``[B, L, D]`` or, in a spiking network, that array as count
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -20,10 +21,12 @@ class Coded(NamedTuple):
     Attributes:
       spikes: count form ``[B, L, D]``.
       scale: per channel ``[D]``, to be folded into the weights that read the spikes; or None.
+      counted: the spikes of each token, once for all who read them.
     """
 
     spikes: SpikeTensor
     scale: Array | None
+    counted: TokenSpikes
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -50,11 +53,11 @@ class Coding(nn.Module):
         if self.neuron is None:
             return x
         shape = x.shape[-1:]
-        params = self.neuron.init(None, shape)
-        if params:
-            params = {name: self.param(name, lambda key, leaf=leaf: leaf)
-                      for name, leaf in params.items()}
-        return Coded(self.neuron.encode(params, x), self.neuron.channel_scale(params))
+        learnable = jax.eval_shape(lambda key: self.neuron.init(key, shape), jax.random.key(0))
+        params = {name: self.param(name, lambda key, name=name: self.neuron.init(key, shape)[name])
+                  for name in learnable}
+        spikes = self.neuron.encode(params, x)
+        return Coded(spikes, self.neuron.channel_scale(params), count_tokens(spikes))
 
 
 class Projection(nn.Module):
@@ -66,23 +69,24 @@ class Projection(nn.Module):
       features: M.
       use_bias: adds a bias, zero at first.
       gain: scale of the kernel's initial values, which are normal with variance gain^2 / D.
-      dtype: of the product's operands and result; the kernel itself is float32.
+      dtype: of the product's operands; the kernel itself is float32.
+      result_dtype: of the result; None for ``dtype``.
     """
 
     features: int
     use_bias: bool = False
     gain: float = 1.0
     dtype: Any = jnp.float32
+    result_dtype: Any = None
 
     @nn.compact
     def __call__(self, signal: Signal) -> Float[Array, "B L M"]:
         init = nn.initializers.variance_scaling(self.gain**2, "fan_in", "normal")
         kernel = self.param("kernel", init, (signal.shape[-1], self.features))
-        y = product(signal, kernel, self.dtype).astype(self.dtype)
+        y = product(signal, kernel, self.dtype)
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,))
-            y = y + bias.astype(self.dtype)
-        return y
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,))
+        return y.astype(self.result_dtype or self.dtype)
 
     @property
     def key(self) -> str:
@@ -102,12 +106,11 @@ def product(signal: Signal, kernel: Float[Array, "D M"], dtype: Any) -> Float[Ar
 
 
 def project(signal: Signal, layers: Sequence[Projection]) -> tuple[list[Array], Activity]:
-    """Feeds one signal to several projections and counts its spikes, once for all of them."""
+    """Feeds one signal to several projections; the count of its spikes is that of each."""
     outputs = [layer(signal) for layer in layers]
     if not isinstance(signal, Coded):
         return outputs, {}
-    count = count_tokens(signal.spikes)
-    return outputs, {layer.key: count for layer in layers}
+    return outputs, {layer.key: signal.counted for layer in layers}
 
 
 def _matmul(x: Array, kernel: Array, dtype: Any) -> Array:

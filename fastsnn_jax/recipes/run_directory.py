@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from fastsnn_jax._checks import fail
 from fastsnn_jax.checkpoint import CheckpointError, Checkpoints
-from fastsnn_jax.record import FILE_NAME
+from fastsnn_jax.record import FILE_NAME, load_record
 from fastsnn_jax.record.files import write_text_atomically
 
 Config = TypeVar("Config")
@@ -34,6 +34,19 @@ def check_resumable(out: Path, config: Mapping[str, Any], dataset_sha256: str) -
         raise CheckpointError(f"{out}: this run was begun with another configuration")
     if (checkpoints := Checkpoints(out / CHECKPOINTS)).labels():
         checkpoints.restore()  # a damaged one is refused before anything starts
+
+
+def finished_record(out: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of the run in ``out``, None where it is not finished.
+
+    Raises CheckpointError where that run was begun with another configuration, RecordError where
+    its record is damaged.
+    """
+    if not (out / FILE_NAME).exists():
+        return None
+    if _read(out, dict)[0] != config:
+        raise CheckpointError(f"{out}: this run was begun with another configuration")
+    return load_record(out)
 
 
 def read_begun(out: str | Path, build: Callable[[dict[str, Any]], Config]) -> Config:

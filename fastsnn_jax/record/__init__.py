@@ -3,12 +3,18 @@
 from fastsnn_jax.record.environment import environment
 from fastsnn_jax.record.files import FILE_NAME, load_record, write_record
 from fastsnn_jax.record.kinds import RecordError
-from fastsnn_jax.record.lm import Evaluation, LossHistory, SynapseCounts, build_lm_record
+from fastsnn_jax.record.lm import (
+    Evaluation,
+    LossHistory,
+    SynapseCounts,
+    build_lm_record,
+    printable,
+)
 from fastsnn_jax.record.mnist import Architecture, History, SpikeTotals, build_mnist_record
 from fastsnn_jax.record.runs import format_record, validate_record
 
 __all__ = [
     "FILE_NAME", "Architecture", "Evaluation", "History", "LossHistory", "RecordError",
     "SpikeTotals", "SynapseCounts", "build_lm_record", "build_mnist_record", "environment",
-    "format_record", "load_record", "validate_record", "write_record",
+    "format_record", "load_record", "printable", "validate_record", "write_record",
 ]

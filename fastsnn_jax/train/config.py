@@ -23,6 +23,7 @@ class TrainConfig:
       log_every: steps between progress events; the losses are fetched that often.
       lr: peak learning rate.
       weight_decay: of AdamW, on leaves with two axes or more: kernels, not biases and norms.
+      beta2: decay of AdamW's mean square; smaller follows the small batches of short runs.
       warmup_steps: over so many steps the rate rises linearly to its peak.
       schedule: "constant", or "cosine": it falls to a tenth at the last step.
       clip_norm: largest norm of the gradient; None does not clip.
@@ -34,6 +35,7 @@ class TrainConfig:
     log_every: int = 50
     lr: float = 3e-4
     weight_decay: float = 0.0
+    beta2: float = 0.999
     warmup_steps: int = 0
     schedule: str = "constant"
     clip_norm: float | None = 1.0
@@ -50,6 +52,7 @@ class TrainConfig:
               f"warmup_steps must be < {self.max_steps}, the max_steps", self.warmup_steps)
         check_number(where, "lr", self.lr, above=0.0)
         check_number(where, "weight_decay", self.weight_decay, at_least=0.0)
+        check_number(where, "beta2", self.beta2, above=0.0, at_most=1 - 1e-6)
         for name in ("lr", "weight_decay"):
             value = getattr(self, name)
             check(math.isfinite(value), where, f"{name} must be finite", value)
@@ -78,7 +81,7 @@ class TrainConfig:
     def optimizer(self) -> optax.GradientTransformation:
         """Clipping, then AdamW at `learning_rate`."""
         adamw = optax.adamw(
-            self.learning_rate, weight_decay=self.weight_decay,
+            self.learning_rate, b2=self.beta2, weight_decay=self.weight_decay,
             mask=lambda params: jax.tree.map(lambda leaf: jnp.ndim(leaf) >= 2, params),
         )
         if self.clip_norm is None:

@@ -13,7 +13,8 @@ from fastsnn_jax.train.step import Metrics
 
 
 def next_token_loss(
-    model: Any, *, label_smoothing: float = 0.0
+    model: Any, *, label_smoothing: float = 0.0,
+    penalty: Callable[[Mapping[str, Any]], Array] | None = None,
 ) -> Callable[[Params, Int[Array, "B L+1"], Key], tuple[Array, Metrics]]:
     """Returns ``loss_fn(params, tokens, key) -> (loss, metrics)`` for ``make_train_step``.
 
@@ -28,6 +29,7 @@ def next_token_loss(
       model: ``apply(params, tokens [B, L], train=True, rngs={"dropout": key}) -> (logits
         [B, L, V], activity)``; ``params`` is all that ``model.init`` returned.
       label_smoothing: see ``cross_entropy``.
+      penalty: ``activity -> scalar``, added to the loss; for instance a price on spikes.
     Raises:
       ValueError: at trace time, if the model's outputs are not as above.
 
@@ -42,10 +44,13 @@ def next_token_loss(
     def loss_fn(params, tokens, key):
         targets = tokens[:, 1:]
         logits, activity = foretell(model, params, tokens, key)
-        return cross_entropy(logits, targets, label_smoothing).mean(), {
+        loss = cross_entropy(logits, targets, label_smoothing).mean()
+        if penalty is not None:
+            loss = loss + penalty(activity)
+        return loss, {
             "samples": jnp.int32(targets.size),
             "correct": (logits.argmax(-1) == targets).sum(dtype=jnp.int32),
-            "spikes": {name: _totals(count) for name, count in activity.items()
+            "spikes": {name: count.totals() for name, count in activity.items()
                        if isinstance(count, TokenSpikes)},
         }
 
@@ -63,7 +68,3 @@ def foretell(
           f"model.apply must return (logits [{inputs.shape[0]}, {inputs.shape[1]}, V], activity "
           "dict)", f"logits {jnp.shape(logits)} and {type(activity).__name__}")
     return logits, activity
-
-
-def _totals(count: TokenSpikes) -> dict[str, Array]:
-    return {name: leaf.sum(dtype=jnp.int32) for name, leaf in count._asdict().items()}

@@ -7,8 +7,8 @@ from typing import Any
 from fastsnn_jax._checks import check, check_choice, check_count, check_number
 from fastsnn_jax.config import SNNConfig
 
+EVALUATIONS = 10  # of the held-out text while training, in runs above 100 steps
 TOKENIZERS = ("auto", "char", "byte")
-OPTIMIZERS = ("adamw", "muon")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,16 +20,15 @@ class LMConfig:
       corpus: "auto" (tiny Shakespeare where there is one, else the standard library's sources),
         "tiny_shakespeare", "stdlib" or the path of a text file.
       tokenizer: "char", "byte", or "auto": characters for tiny Shakespeare, else bytes.
-      model: sizes and kinds; its ``vocab_size`` holds only where ``vocab_size`` is None.
+      model: sizes and kinds; its own ``vocab_size`` is not used.
       vocab_size: of the model; None takes the tokenizer's.
       context: L, tokens per training window.
       batch_size, accumulate: windows per update, and the parts they are computed in.
       steps: updates.
-      optimizer: "adamw", or "muon" for the kernels of the blocks and AdamW for the rest.
-      learning_rate, warmup_steps, weight_decay, beta2, clip_norm: of the optimiser, with linear
-        warm-up and cosine decay to a tenth.
+      learning_rate, weight_decay, beta2, clip_norm: of AdamW, with cosine decay to a tenth.
+      warmup: share of the steps that warms up before it.
       ema_decay: of the average of the parameters that is evaluated and kept; None keeps none.
-      spike_weight: price of the mean logarithm of a count, see ``losses.count_penalty``.
+      spike_weight: price of a spike, as a loss per mean ``log2(1 + |count|)`` of a channel.
       compare_ann: trains the twin without spikes as well, with the same recipe.
       generate: prompt of the sample in the record; None takes the start of the held-out text.
       sample_tokens: length of that sample.
@@ -45,9 +44,8 @@ class LMConfig:
     batch_size: int = 12
     accumulate: int = 1
     steps: int = 2000
-    optimizer: str = "adamw"
-    learning_rate: float = 2e-3
-    warmup_steps: int = 100
+    learning_rate: float = 3e-3
+    warmup: float = 0.05
     weight_decay: float = 0.1
     beta2: float = 0.99
     clip_norm: float | None = 1.0
@@ -62,7 +60,6 @@ class LMConfig:
         where = "LMConfig"
         check_choice(where, "preset", self.preset, tuple(PRESETS))
         check_choice(where, "tokenizer", self.tokenizer, TOKENIZERS)
-        check_choice(where, "optimizer", self.optimizer, OPTIMIZERS)
         if not isinstance(self.model, SNNConfig):
             raise TypeError(f"{where}: model must be an SNNConfig, got {self.model!r}")
         for name in ("context", "batch_size", "accumulate", "steps", "sample_tokens"):
@@ -71,8 +68,11 @@ class LMConfig:
             check_count(where, "vocab_size", self.vocab_size)
         check(self.batch_size % self.accumulate == 0, where,
               f"batch_size must be a multiple of accumulate {self.accumulate}", self.batch_size)
-        for name in ("warmup_steps", "seed"):
-            check_count(where, name, getattr(self, name), at_least=0)
+        check_number(where, "warmup", self.warmup, at_least=0, at_most=0.99)
+        check_count(where, "seed", self.seed, at_least=0)
+        check(self.steps <= 100 or self.steps % EVALUATIONS == 0, where,
+              f"steps above 100 must be a multiple of {EVALUATIONS}, the evaluations on the way",
+              self.steps)
         check(self.seed < 2**31, where, "seed must be < 2**31", self.seed)
         check_number(where, "learning_rate", self.learning_rate, above=0, at_most=1e3)
         check_number(where, "weight_decay", self.weight_decay, at_least=0, at_most=1e3)
@@ -88,6 +88,11 @@ class LMConfig:
                 raise TypeError(f"{where}: {name} must be text, got {value!r}")
         if not isinstance(self.compare_ann, bool):
             raise TypeError(f"{where}: compare_ann must be true or false, got {self.compare_ann!r}")
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps of linear warm-up."""
+        return int(self.warmup * self.steps)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dict; ``LMConfig.from_json`` gives the configuration back."""
@@ -110,7 +115,7 @@ class LMConfig:
         return cls(**values)
 
 
-def preset(name: str = "default", **overrides: Any) -> LMConfig:
+def preset(name: str = "default", /, **overrides: Any) -> LMConfig:
     """Configuration of a preset with fields replaced; ``model`` may be a part of its fields.
 
     "default": a small hybrid, minutes on two cores. "nanogpt-cpu", "nanogpt-gpu": the sizes and
@@ -137,13 +142,13 @@ def preset(name: str = "default", **overrides: Any) -> LMConfig:
 _SMALL = {
     "d_model": 128, "n_heads": 4, "n_layers": 4, "d_ff": 344, "attn_kind": "interleaved",
     "window": 64, "gate": "decay", "feature_map": "relu", "normalizer": "rms", "ffn": "gated",
-    "k": 2.2,
+    "k": 2.0,
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {"model": _SMALL},
     "smoke": {
         "model": {**_SMALL, "d_model": 32, "n_heads": 2, "n_layers": 2, "d_ff": 48, "window": 8},
-        "context": 16, "batch_size": 4, "steps": 4, "warmup_steps": 1, "sample_tokens": 16,
+        "context": 16, "batch_size": 4, "steps": 4, "sample_tokens": 16,
     },
     "nanogpt-cpu": {"model": _SMALL, "corpus": "tiny_shakespeare"},
     "nanogpt-gpu": {

@@ -15,11 +15,9 @@ from fastsnn_jax.losses import cross_entropy
 from fastsnn_jax.models import LanguageModel, build_model_from_config
 from fastsnn_jax.recipes.lm.config import LMConfig
 from fastsnn_jax.record import SynapseCounts
-from fastsnn_jax.train.lm_loss import next_token_loss
+from fastsnn_jax.train import TrainConfig, next_token_loss
 
 BITS = 7  # planes of a count of at most 127
-_FLOOR = 0.1  # share of the learning rate that is left at the end of the cosine
-_MUON_RMS = 0.2  # of an update, as AdamW's: then both take the same learning rate (2502.16982)
 
 
 def build_model(config: LMConfig, spiking: bool = True) -> LanguageModel:
@@ -31,28 +29,32 @@ def build_model(config: LMConfig, spiking: bool = True) -> LanguageModel:
 
 
 def build_optimiser(config: LMConfig) -> optax.GradientTransformation:
-    """Clip, then AdamW or Muon; linear warm-up, cosine decay to a tenth."""
-    warmup = min(config.warmup_steps, config.steps // 2)
-    rate = optax.warmup_cosine_decay_schedule(
-        0.0 if warmup else config.learning_rate, config.learning_rate, warmup, config.steps,
-        end_value=_FLOOR * config.learning_rate,
-    )
-    if config.optimizer == "muon":
-        tx = optax.contrib.muon(
-            rate, weight_decay=config.weight_decay, weight_decay_mask=_is_kernel,
-            adam_b2=config.beta2, consistent_rms=_MUON_RMS,
-            muon_weight_dimension_numbers=_orthogonalised,
-        )
-    else:
-        tx = optax.adamw(rate, b2=config.beta2, weight_decay=config.weight_decay, mask=_is_kernel)
-    if config.clip_norm is None:
-        return tx
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), tx)
+    """Clip, then AdamW; linear warm-up, cosine decay to a tenth."""
+    return TrainConfig(
+        max_steps=config.steps, lr=config.learning_rate, weight_decay=config.weight_decay,
+        beta2=config.beta2, warmup_steps=config.warmup_steps, schedule="cosine",
+        clip_norm=config.clip_norm,
+    ).optimizer()
 
 
 def make_loss(model: LanguageModel, config: LMConfig) -> Callable:
-    """``(params, tokens [B, L + 1], key) -> (loss, sums)`` for `make_train_step`."""
-    return next_token_loss(model)
+    """``(params, tokens [B, L + 1], key) -> (loss, sums)`` for `make_train_step`.
+
+    With ``spike_weight`` the loss has a price on spikes: the mean ``log2(1 + |s|)`` of all channels
+    that are coded, every distinct input once.
+    """
+    if not config.spike_weight or not model.config.spiking:
+        return next_token_loss(model)
+    inputs = [group[0] for group in model.input_groups()]
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
+    kernels = jax.eval_shape(model.kernels, shapes)
+    channels = sum(kernels[key].shape[0] for key in inputs)
+
+    def penalty(activity: Mapping[str, TokenSpikes]) -> Array:
+        logs = jnp.stack([activity[key].log_counts.mean() for key in inputs])
+        return config.spike_weight * logs.sum() / channels
+
+    return next_token_loss(model, penalty=penalty)
 
 
 def make_metrics(model: LanguageModel) -> Callable:
@@ -73,7 +75,7 @@ def make_metrics(model: LanguageModel) -> Callable:
             "loss": jnp.where(known, cross_entropy(logits, targets), 0.0).sum(),
             "correct": hits.sum(dtype=jnp.int32),
             "samples": known.sum(dtype=jnp.int32),
-            "spikes": {key: _totals(count, known) for key, count in activity.items()},
+            "spikes": {key: count.totals(known) for key, count in activity.items()},
         }
 
     return metrics_fn
@@ -96,6 +98,12 @@ def synapse_counts(
     return counts
 
 
+def shares(count: SynapseCounts) -> dict[str, float]:
+    """Shares of the channels that spiked and that saturated, over all tokens counted."""
+    places = count.tokens * count.channels
+    return {"active": count.active / places, "saturated": count.saturated / places}
+
+
 def spikes_per_channel(
     model: LanguageModel, params: Params, sums: Mapping[str, Any]
 ) -> dict[str, float]:
@@ -108,25 +116,3 @@ def spikes_per_channel(
         spikes[layer] = spikes.get(layer, 0) + sums["spikes"][key]["bit_plane"]
         channels[layer] = channels.get(layer, 0) + kernels[key].shape[0]
     return {layer: spikes[layer] / (channels[layer] * sums["samples"]) for layer in spikes}
-
-
-def _totals(count: TokenSpikes, known: Array) -> dict[str, Array]:
-    return {
-        name: jnp.where(known, leaf, 0).sum(dtype=jnp.int32)
-        for name, leaf in count._asdict().items()
-    }
-
-
-def _is_kernel(params: Params) -> Any:
-    """True for matrices: weight decay leaves biases, norms and thresholds alone."""
-    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
-
-
-def _orthogonalised(params: Params) -> Any:
-    """Muon's matrices: kernels of the blocks; embedding, head and vectors stay with AdamW."""
-    def spec(path: Any, leaf: Array) -> Any:
-        names = [getattr(key, "key", "") for key in path]
-        inside = names[-1] == "kernel" and any(name.startswith("blocks") for name in names)
-        return optax.contrib.MuonDimensionNumbers() if inside else None
-
-    return jax.tree_util.tree_map_with_path(spec, params)

@@ -52,5 +52,5 @@ def _counts(
 def _coded(node: Any) -> list[np.ndarray]:
     """Counts of the captured codings below a node of nested dicts."""
     if not isinstance(node, dict):
-        return [np.asarray(coded.spikes.data) for coded in node]
+        return [np.asarray(coded.spikes.data, np.float32) for coded in node]
     return [counts for _, child in sorted(node.items()) for counts in _coded(child)]

@@ -10,23 +10,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from fastsnn_jax._checks import check
-from fastsnn_jax._typing import Params
+from fastsnn_jax._typing import Int, Params
+from fastsnn_jax.activity import warn_unhealthy
 from fastsnn_jax.checkpoint import Checkpoints
 from fastsnn_jax.config import SNNConfig
 from fastsnn_jax.data import Corpus, Tokenizer, load_corpus, random_crops, windows
 from fastsnn_jax.generation import Sampling, generate
 from fastsnn_jax.models import LanguageModel, build_model_from_config
 from fastsnn_jax.recipes.lm import network
-from fastsnn_jax.recipes.lm.config import LMConfig
+from fastsnn_jax.recipes.lm.config import EVALUATIONS, LMConfig
 from fastsnn_jax.recipes.lm.pictures import draw_all
-from fastsnn_jax.recipes.run_directory import CHECKPOINTS, begin, check_resumable, read_begun
+from fastsnn_jax.recipes.run_directory import (
+    CHECKPOINTS,
+    begin,
+    check_resumable,
+    finished_record,
+    read_begun,
+)
 from fastsnn_jax.record import (
-    FILE_NAME,
     Evaluation,
     LossHistory,
+    SynapseCounts,
     build_lm_record,
     environment,
-    load_record,
     write_record,
 )
 from fastsnn_jax.train import (
@@ -46,7 +52,7 @@ from fastsnn_jax.train import (
 TOKENIZER_FILE = "tokenizer.json"
 TWIN = "twin"  # directory of the twin's checkpoints
 EVAL_TOKENS = 8192  # per batch of the evaluation
-_MAX_EVALUATIONS = 10  # of the held-out text while training
+_MAX_HELD_OUT = 2**22  # tokens of the held-out text that are evaluated, of longer texts
 _PROMPT_TOKENS = 32  # of the held-out text, where no prompt is given
 _SAMPLING = Sampling(temperature=0.8, top_p=0.95)
 Say = Callable[[str], Any]
@@ -78,16 +84,16 @@ def run(
       Interrupted: after Ctrl-C, resumable.
     """
     out = Path(out).resolve()
-    if resume and (out / FILE_NAME).exists():
-        record = load_record(out)
+    if resume and (record := finished_record(out, config.to_json())) is not None:
         say(f"{out} is finished; nothing to resume")
         return record
     remarks: list[str] = []  # a complaint about the input is to be the first thing said
     corpus = load_corpus(config.corpus, data_dir, _tokenizer_kind(config), remarks.append)
     settled = _settle(config, corpus)
     model = network.build_model(settled)
-    held_out = windows(corpus.validation, settled.context)
+    held_out = windows(corpus.validation[:_MAX_HELD_OUT], settled.context)
     prompt = _prompt(settled, corpus)
+    jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))  # refuses odd sizes
     claim = check_resumable if resume else begin
     claim(out, config.to_json(), corpus.sha256)
     corpus.tokenizer.save(out / TOKENIZER_FILE)
@@ -95,6 +101,8 @@ def run(
         say(remark)
     say(f"text: {corpus.name}, {corpus.train.size:,} training and {corpus.validation.size:,} "
         f"held-out tokens from {corpus.source}")
+    if corpus.validation.size > _MAX_HELD_OUT:
+        say(f"evaluating on the first {_MAX_HELD_OUT:,} of the held-out tokens")
 
     twin_history, twin_loss = None, None
     try:
@@ -112,10 +120,12 @@ def run(
 
     say("evaluating on all of the held-out text")
     sums = evaluate(params)
-    sample = sample_text(
+    counts = network.synapse_counts(model, params, sums) if model.config.spiking else {}
+    warn_unhealthy({key: network.shares(count) for key, count in counts.items()})
+    sample = _continued(
         model, params, corpus.tokenizer, prompt, config.sample_tokens, config.seed
     )
-    record = _record(settled, corpus, model, params, journal, sums, twin_loss, sample)
+    record = _record(settled, corpus, model, params, journal, sums, counts, twin_loss, sample)
     draw_all(out, record, twin_history, model, params, held_out.tokens[:64, :-1])
     write_record(out, record)
     return record
@@ -125,13 +135,8 @@ def sample_text(
     model: LanguageModel, params: Params, tokenizer: Tokenizer, prompt: str, num_tokens: int,
     seed: int,
 ) -> str:
-    """The prompt and what the model writes after it."""
-    drawn = generate(
-        model, params, tokenizer.encode(prompt)[None], num_tokens, key=jax.random.key(seed),
-        sampling=_SAMPLING,
-    )
-    known = jnp.minimum(drawn.tokens[0], tokenizer.vocab_size - 1)  # the model may have more ids
-    return prompt + tokenizer.decode(np.asarray(known))
+    """The prompt and what the model writes after it; ValueError for a prompt it cannot read."""
+    return _continued(model, params, tokenizer, _encoded(prompt, tokenizer), num_tokens, seed)
 
 
 def _tokenizer_kind(config: LMConfig) -> str | None:
@@ -150,12 +155,27 @@ def _settle(config: LMConfig, corpus: Corpus) -> LMConfig:
     return dataclasses.replace(config, vocab_size=config.vocab_size or size)
 
 
-def _prompt(config: LMConfig, corpus: Corpus) -> str:
+def _prompt(config: LMConfig, corpus: Corpus) -> Int[np.ndarray, " L"]:
     if config.generate is None:
-        return corpus.tokenizer.decode(corpus.validation[:_PROMPT_TOKENS])
-    check(config.generate != "", "spiking_lm", "the prompt must not be empty", "''")
-    corpus.tokenizer.encode(config.generate)  # refused before anything starts
-    return config.generate
+        return corpus.validation[:_PROMPT_TOKENS]
+    return _encoded(config.generate, corpus.tokenizer)
+
+
+def _encoded(prompt: str, tokenizer: Tokenizer) -> Int[np.ndarray, " L"]:
+    check(prompt != "", "spiking_lm", "the prompt must not be empty", "''")
+    return tokenizer.encode(prompt)
+
+
+def _continued(
+    model: LanguageModel, params: Params, tokenizer: Tokenizer, prompt: Int[np.ndarray, " L"],
+    num_tokens: int, seed: int,
+) -> str:
+    drawn = generate(
+        model, params, prompt[None], num_tokens, key=jax.random.key(seed), sampling=_SAMPLING
+    )
+    known = np.minimum(drawn.tokens[0], tokenizer.vocab_size - 1)  # the model may have more ids
+    # Together: the prompt may end inside a character.
+    return tokenizer.decode(np.concatenate([prompt, known]))
 
 
 def _train(
@@ -198,8 +218,8 @@ def _train(
 
 
 def _epochs(config: LMConfig) -> tuple[int, int]:
-    """Evaluations of a run, and steps between them: the most that divide its steps."""
-    epochs = max(n for n in range(1, _MAX_EVALUATIONS + 1) if config.steps % n == 0)
+    """Evaluations of a run, and steps between them."""
+    epochs = max(n for n in range(1, EVALUATIONS + 1) if config.steps % n == 0)
     return epochs, config.steps // epochs
 
 
@@ -218,7 +238,7 @@ def _history(config: LMConfig, journal: Journal, spiking: bool) -> LossHistory:
 
 def _record(
     config: LMConfig, corpus: Corpus, model: LanguageModel, params: Params, journal: Journal,
-    sums: dict[str, Any], twin_loss: float | None, sample: str,
+    sums: dict[str, Any], counts: dict[str, SynapseCounts], twin_loss: float | None, sample: str,
 ) -> dict[str, Any]:
     spiking = model.config.spiking
     tokens = journal.totals["samples"]
@@ -239,9 +259,9 @@ def _record(
         training_config={
             name: getattr(config, name) for name in (
                 "steps", "batch_size", "context", "learning_rate", "warmup_steps", "weight_decay",
-                "clip_norm", "optimizer", "accumulate",
+                "clip_norm", "accumulate",
             )
-        } | {"dtype": config.model.dtype},
+        } | {"optimizer": "adamw, cosine decay", "dtype": config.model.dtype},
         history=_history(config, journal, spiking),
         steps_trained=tokens // (config.batch_size * config.context),
         tokens_seen=tokens,
@@ -249,7 +269,7 @@ def _record(
         tokens_per_s=journal.samples_per_s,
         evaluation=Evaluation(sums["loss"], sums["accuracy"], sums["samples"]),
         twin_val_loss=twin_loss,
-        activity=network.synapse_counts(model, params, sums) if spiking else {},
+        activity=counts,
         input_groups=model.input_groups(),
         bits=network.BITS if spiking else None,
         sample=sample,

@@ -17,14 +17,18 @@ from fastsnn_jax.recipes.mnist import network
 from fastsnn_jax.recipes.mnist.config import MAX_RATE_HZ, MnistConfig, preset
 from fastsnn_jax.recipes.mnist.inputs import InputPlan, plan_inputs
 from fastsnn_jax.recipes.mnist.pictures import draw_all
-from fastsnn_jax.recipes.run_directory import CHECKPOINTS, begin, check_resumable, read_begun
+from fastsnn_jax.recipes.run_directory import (
+    CHECKPOINTS,
+    begin,
+    check_resumable,
+    finished_record,
+    read_begun,
+)
 from fastsnn_jax.record import (
-    FILE_NAME,
     History,
     SpikeTotals,
     build_mnist_record,
     environment,
-    load_record,
     write_record,
 )
 from fastsnn_jax.train import (
@@ -74,8 +78,9 @@ def run(
       Interrupted: after Ctrl-C, resumable.
     """
     out = Path(out).resolve()
-    if resume and (out / FILE_NAME).exists():
-        record = load_record(out)
+    if resume and config.epochs is None:
+        config = dataclasses.replace(config, epochs=saved_config(out).epochs)
+    if resume and (record := finished_record(out, config.to_json())) is not None:
         say(f"{out} is finished; nothing to resume")
         return record
     remarks: list[str] = []  # a complaint about the input is to be the first thing said

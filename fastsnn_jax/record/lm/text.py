@@ -17,7 +17,7 @@ def lm_sections(record: Mapping[str, Any]) -> Sections:
         "steps (nats per token)": _history(record["training_history"]),
         "spikes": pairs(record["spikes"] or {}) or ["none"],
         "spikes by projection": _activity(record["activity"]),
-        "sample": [_printable(line) for line in record["sample"].splitlines()],
+        "sample": printable(record["sample"]).splitlines(),
     }
 
 
@@ -73,6 +73,6 @@ def _activity(activity: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return table([titles, *rows])
 
 
-def _printable(line: str) -> str:
-    """A line without what a terminal would obey: an untrained model says anything."""
-    return "".join(letter if letter.isprintable() else "?" for letter in line)
+def printable(text: str) -> str:
+    """Text without what a terminal would obey: an untrained model says anything."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
