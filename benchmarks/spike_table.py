@@ -2,7 +2,7 @@
 
     python -m benchmarks.spike_table --out runs/spike_table [--steps N] [--seeds N]
 
-Every row is a run of the recipe's preset "nanogpt-cpu" (tiny Shakespeare) in a directory of its own;
+Every row is a run of the preset "nanogpt-cpu" (tiny Shakespeare) in a directory of its own;
 finished rows are read back, so an interrupted table goes on where it stopped.
 """
 
@@ -17,7 +17,6 @@ from fastsnn_jax.recipes import lm
 ROWS: dict[str, dict[str, Any]] = {
     "twin without spikes": {"spiking": False},
     "k=1.5": {"k": 1.5},
-    "k=2": {"k": 2.0},
     "k=3": {"k": 3.0},
     "k=4": {"k": 4.0},
     "k=3, rounded down": {"k": 3.0, "rounding": "down"},

@@ -29,22 +29,21 @@ def small(attn_kind, **fields):
 ATTENTIONS = {
     "hybrid_alt": small("hybrid_alt", n_kv_heads=2, qkv_bias=True, spiking_lm_head=True),
     "interleaved": small(
-        "interleaved", n_kv_heads=1, gate="decay", normalizer="rms", feature_map="relu",
+        "interleaved", n_kv_heads=1, gate="none", normalizer="rms", feature_map="relu",
         ffn="gated", neuron="lif_sint", qk_norm=True, tie_lm_head=False, spiking_lm_head=True,
     ),
-    "parallel_sum": small("parallel_sum", gate="none", feature_map="exp", norm="layer",
-                          rounding="down"),
+    "parallel_sum": small("parallel_sum", feature_map="exp", norm="layer", rounding="down"),
     "linear": small("linear", feature_map="elu1", qkv_bias=True),
     "linear_exp_decay": small(
         "linear", n_kv_heads=2, feature_map="exp", gate="decay", neuron="lif_sint",
         rounding="down",
     ),
-    "linear_rms": small("linear", gate="none", normalizer="rms", ffn="gated", norm="layer"),
+    "linear_decay": small("linear", gate="decay", normalizer="rms", ffn="gated", norm="layer"),
     "sliding": small("sliding", n_kv_heads=2, qkv_bias=True, ffn="gated", neuron="lif_sint",
                      rope_scaling={"rope_type": "linear", "factor": 2.0}),
     "softmax": small("softmax", n_kv_heads=1, qk_norm=True, norm="layer", tie_lm_head=False),
 }
-FAST = ("hybrid_alt", "interleaved", "parallel_sum")
+FAST = ("hybrid_alt", "interleaved")
 
 
 def twin(config):
@@ -52,11 +51,10 @@ def twin(config):
     return dataclasses.replace(config, spiking=False)
 
 
-def rows(*, slow=()):
-    """Marks a test to run over the table; rows outside ``FAST`` and those named are slow."""
+def rows(fast=FAST):
+    """Marks a test to run over the table, slow but for the rows named."""
     return pytest.mark.parametrize("config", [
-        pytest.param(config, id=name, marks=[] if name in FAST and name not in slow
-                     else [pytest.mark.slow])
+        pytest.param(config, id=name, marks=[] if name in fast else [pytest.mark.slow])
         for name, config in ATTENTIONS.items()
     ])
 

@@ -11,7 +11,6 @@ import pytest
 from flax import linen as nn
 from lm_helpers import (
     ATTENTIONS,
-    FAST,
     B,
     L,
     in_pieces,
@@ -185,18 +184,17 @@ def test_a_model_is_built_of_a_configuration_only():
 
 
 @pytest.mark.parametrize("name", [
-    "linear", *(pytest.param(name, marks=pytest.mark.slow) for name in ("hybrid_alt", "softmax",
-                                                                       "linear_rms"))
+    "interleaved", pytest.param("hybrid_alt", marks=pytest.mark.slow),
+    pytest.param("softmax", marks=pytest.mark.slow),
 ])
 def test_with_counts_that_round_nothing_away_a_model_is_its_twin(name):
     config = dataclasses.replace(ATTENTIONS[name], neuron="fine")
     logits, expected = whole(config)[0], whole(twin(config))[0]
-    assert relative_difference(logits, expected).max() <= 1e-4
-    assert relative_difference(whole(ATTENTIONS[name])[0], expected).min() > 1e-2
+    assert 0 < relative_difference(logits, expected).max() <= 1e-4
 
 
 def test_half_precision_computes_with_float32_parameters_states_and_logits():
-    config = dataclasses.replace(ATTENTIONS[FAST[1]], dtype="bfloat16", spiking=False)
+    config = dataclasses.replace(ATTENTIONS["interleaved"], dtype="bfloat16", spiking=False)
     variables, model = variables_of(config), model_of(config)
     created = jax.eval_shape(model.init, jax.random.key(0), tokens_of(config))
     assert {leaf.dtype for leaf in jax.tree.leaves(created)} == {jnp.dtype(jnp.float32)}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastsnn_jax._files import write_text
 from fastsnn_jax.record import (
     FILE_NAME,
     Evaluation,
@@ -21,7 +22,6 @@ from fastsnn_jax.record import (
     validate_record,
     write_record,
 )
-from fastsnn_jax.record.files import write_text_atomically
 
 KEYS = {
     "timestamp": None, "model_class": None, "model": None, "parameters": None, "sample": None,
@@ -361,10 +361,10 @@ def test_a_nan_in_a_record_on_disk_is_refused_with_the_file(tmp_path):
 
 def test_text_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "file.txt"
-    write_text_atomically(path, "höher\n")
+    write_text(path, "höher\n")
     assert path.read_text(encoding="utf-8") == "höher\n"
     with pytest.raises(UnicodeEncodeError):
-        write_text_atomically(path, "\udc80")
+        write_text(path, "\udc80")
     assert path.read_text(encoding="utf-8") == "höher\n"
     assert [file.name for file in tmp_path.iterdir()] == ["file.txt"]
 

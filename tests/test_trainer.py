@@ -38,7 +38,7 @@ class Bigram:
         logits = variables["params"]["table"][tokens] + variables["params"]["bias"]
         if train:
             logits = logits * jax.random.bernoulli(rngs["dropout"], 0.9, logits.shape)
-        counts = TokenSpikes(tokens, 2 * tokens, tokens + 1, 0 * tokens)
+        counts = TokenSpikes(tokens, 2 * tokens, tokens + 1, 0 * tokens, 1.0 * tokens)
         return logits, {"table": counts, "analog": tokens.sum()}
 
 
@@ -279,7 +279,8 @@ class Fixed:
     def apply(self, variables, tokens, train, rngs):
         assert train and list(rngs) == ["dropout"]
         big = jnp.full(tokens.shape, 2**24 + 1)
-        return self.logits, {"a/kernel": TokenSpikes(tokens, big, tokens * 0, tokens), "b": tokens}
+        counts = TokenSpikes(tokens, big, tokens * 0, tokens, 1.0 * tokens)
+        return self.logits, {"a/kernel": counts, "b": tokens}
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.25])

@@ -34,7 +34,8 @@ def rope(
       scaling: (name, value) pairs: ``rope_type`` and the numbers of that type.
 
     Returns:
-      ``[B, L, H, D]`` in the dtype of ``x``; angles and products are float32.
+      ``[B, L, H, D]`` in the dtype of ``x``; products are float32, and a frequency is right to
+      2^-33 of a turn per token.
 
     Raises:
       ValueError: if D is odd, the positions do not fit, or ``scaling`` names something unknown,

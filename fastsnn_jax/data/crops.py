@@ -21,8 +21,8 @@ def random_crops(
 
     Inputs are ``[:, :-1]`` and targets ``[:, 1:]``. Every place in 0..n - context - 1 is equally
     likely, and drawn with replacement. They depend on the arguments alone: places come from the raw
-    64-bit stream of Philox seeded with (seed, epoch), which numpy keeps stable over versions. Of a
-    mapped file, only the windows are read.
+    64-bit stream of Philox seeded with (seed, epoch, 1), which numpy keeps stable over versions.
+    Of a mapped file, only the windows are read.
 
     Raises:
       ValueError: if ``tokens`` are fewer than context + 1, or a number is out of range.
@@ -35,7 +35,8 @@ def random_crops(
     check_count("random_crops", "count", count)
     check_count("random_crops", "seed", seed, at_least=0)
     check_count("random_crops", "epoch", epoch, at_least=0)
-    draws = np.random.Philox(np.random.SeedSequence([seed, epoch])).random_raw(count)
+    # A third word, so that the places are drawn apart from the order of the epoch (train.order).
+    draws = np.random.Philox(np.random.SeedSequence([seed, epoch, 1])).random_raw(count)
     places = draws % (len(tokens) - context)  # one place is likelier by at most n / 2**64
     return np.lib.stride_tricks.sliding_window_view(tokens, context + 1)[places].astype(np.int32)
 

@@ -8,7 +8,8 @@ from typing import Any
 from fastsnn_jax._checks import check_choice
 from fastsnn_jax.data.dataset import Dataset, data_error
 from fastsnn_jax.data.digits import load_digits
-from fastsnn_jax.data.mnist import REMEDY, find_mnist, load_mnist, mnist_directory
+from fastsnn_jax.data.directory import data_directory
+from fastsnn_jax.data.mnist import REMEDY, find_mnist, load_mnist
 
 IMAGE_DATASETS = ("auto", "mnist", "digits")
 
@@ -32,7 +33,7 @@ def load_images(
             asked = "download" if data_dir is None else f"data_dir {data_dir}"
             raise data_error("digits", "no data_dir and no download: they are embedded", asked)
         return load_digits()
-    directory = mnist_directory(data_dir)
+    directory = data_directory(data_dir, REMEDY)
     asked_for = dataset == "mnist" or data_dir is not None or download
     if asked_for or find_mnist(directory) is not None:
         return load_mnist(data_dir, download)

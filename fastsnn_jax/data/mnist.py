@@ -1,6 +1,5 @@
 """MNIST from disk: a prepared TFDS directory or the four IDX files."""
 
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fastsnn_jax.data.dataset import Dataset, Examples, data_error
+from fastsnn_jax.data.directory import data_directory
 from fastsnn_jax.data.idx import read_idx
 from fastsnn_jax.data.png import decode_grey_pngs
 from fastsnn_jax.data.prepared import download_prepared, find_prepared, read_prepared
@@ -27,7 +27,7 @@ def load_mnist(data_dir: str | Path | None = None, download: bool = False) -> Da
     (under 1 s), directly or in ``mnist/`` or ``MNIST/raw/``. The network is used with ``download``
     only. Raises DataError when there is none, or when it is incomplete or corrupt.
     """
-    directory = mnist_directory(data_dir)
+    directory = data_directory(data_dir, REMEDY)
     read = find_mnist(directory)
     if read is None and download:
         read = partial(_read_tfds, download_prepared(directory, "mnist"))
@@ -35,15 +35,6 @@ def load_mnist(data_dir: str | Path | None = None, download: bool = False) -> Da
         missing = "a directory without it" if directory.is_dir() else "no such directory"
         raise data_error(directory, "MNIST", missing, REMEDY)
     return read()
-
-
-def mnist_directory(data_dir: str | Path | None) -> Path:
-    """Where to look: ``data_dir``, else ``$TFDS_DATA_DIR``, else ``~/tensorflow_datasets``."""
-    if data_dir is None:
-        data_dir = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    if not str(data_dir):  # an unset shell variable, not the current directory
-        raise data_error("data_dir", "a directory", "an empty name", REMEDY)
-    return Path(data_dir).expanduser()
 
 
 def find_mnist(directory: Path) -> Callable[[], Dataset] | None:

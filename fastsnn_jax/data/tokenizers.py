@@ -4,7 +4,6 @@
 import abc
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastsnn_jax._checks import check, check_choice, fail
+from fastsnn_jax._files import write_text
 from fastsnn_jax.data.dataset import data_error
 
 SHOWN = 3  # how many bad characters or ids a message names
@@ -44,15 +44,7 @@ class Tokenizer(abc.ABC):
     def save(self, path: str | Path) -> Path:
         """Writes the file ``path``, whole or not at all; OSError when the disk refuses."""
         path = Path(path)
-        scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with open(scratch, "w", encoding="utf-8") as file:
-                file.write(json.dumps(self.to_json(), indent=2) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
+        write_text(path, json.dumps(self.to_json(), indent=2) + "\n")
         return path
 
 

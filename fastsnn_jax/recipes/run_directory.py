@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fastsnn_jax._checks import fail
+from fastsnn_jax._files import write_text
 from fastsnn_jax.checkpoint import CheckpointError, Checkpoints
 from fastsnn_jax.record import FILE_NAME, load_record
-from fastsnn_jax.record.files import write_text_atomically
 
 Config = TypeVar("Config")
 CONFIG_FILE, CHECKPOINTS = "config.json", "checkpoints"
@@ -20,7 +20,7 @@ def begin(out: Path, config: Mapping[str, Any], dataset_sha256: str) -> None:
         raise fail("run", "out must be a directory without a run", out, "resume it instead")
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"config": config, "dataset_sha256": dataset_sha256}, indent=2)
-    write_text_atomically(out / CONFIG_FILE, text + "\n")
+    write_text(out / CONFIG_FILE, text + "\n")
 
 
 def check_resumable(out: Path, config: Mapping[str, Any], dataset_sha256: str) -> None:

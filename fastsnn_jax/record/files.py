@@ -1,11 +1,11 @@
 """``record.json`` on disk: written whole or not at all, read back only if valid."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fastsnn_jax._files import write_text
 from fastsnn_jax.record.kinds import RecordError
 from fastsnn_jax.record.runs import validate_record
 
@@ -20,25 +20,8 @@ def write_record(path: str | Path, record: Mapping[str, Any]) -> Path:
     """
     validate_record(record)
     path = _file(path)
-    write_text_atomically(path, _pretty(record) + "\n")
+    write_text(path, _pretty(record) + "\n")
     return path
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Writes ``text`` to the file ``path``, as UTF-8, all of it or nothing.
-
-    It goes to a file beside it, is flushed to the disk, then renamed into place: what was there
-    before stays until the new text is whole. Raises OSError when the disk refuses.
-    """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(scratch, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def load_record(path: str | Path) -> dict[str, Any]:

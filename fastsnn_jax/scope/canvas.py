@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._checks import check
+from .._files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,9 +76,5 @@ def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi="figure")
     picture = Image.open(drawn).convert("RGB")
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        picture.quantize(256).save(unfinished, format="PNG", optimize=True)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with written_whole(path) as scratch:
+        picture.quantize(256).save(scratch, format="PNG", optimize=True)

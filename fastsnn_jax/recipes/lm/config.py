@@ -73,7 +73,9 @@ class LMConfig:
         check(self.steps <= 100 or self.steps % EVALUATIONS == 0, where,
               f"steps above 100 must be a multiple of {EVALUATIONS}, the evaluations on the way",
               self.steps)
-        check(self.seed < 2**31, where, "seed must be < 2**31", self.seed)
+        for name in ("steps", "seed"):
+            check(getattr(self, name) < 2**31, where, f"{name} must be < 2**31",
+                  getattr(self, name))
         check_number(where, "learning_rate", self.learning_rate, above=0, at_most=1e3)
         check_number(where, "weight_decay", self.weight_decay, at_least=0, at_most=1e3)
         check_number(where, "beta2", self.beta2, above=0, at_most=1 - 1e-6)

@@ -17,8 +17,6 @@ from fastsnn_jax.recipes.lm.config import LMConfig
 from fastsnn_jax.record import SynapseCounts
 from fastsnn_jax.train import TrainConfig, next_token_loss
 
-BITS = 7  # planes of a count of at most 127
-
 
 def build_model(config: LMConfig, spiking: bool = True) -> LanguageModel:
     """The network of a configuration, or its twin without spikes."""
@@ -96,6 +94,11 @@ def synapse_counts(
             **sums["spikes"][key],
         )
     return counts
+
+
+def largest_count(model: LanguageModel) -> int:
+    """Where the spike counts of a model are clipped."""
+    return max(block.neuron.limit for block in model.blocks)
 
 
 def shares(count: SynapseCounts) -> dict[str, float]:

@@ -9,6 +9,7 @@ from fastsnn_jax import scope
 from fastsnn_jax._typing import Int, Params
 from fastsnn_jax.models import LanguageModel
 from fastsnn_jax.nn import Coding
+from fastsnn_jax.recipes.lm.network import largest_count
 
 
 def draw_all(
@@ -25,7 +26,9 @@ def draw_all(
     figures = {"losses": scope.loss_curves(history, twin=twin_history)}
     if record["spikes"] is not None:
         figures["spike_rates"] = scope.spike_rates(history["steps"], history["spikes_per_channel"])
-        figures["counts"] = scope.count_histogram(_counts(model, params, tokens))
+        figures["counts"] = scope.count_histogram(
+            _counts(model, params, tokens), limit=largest_count(model)
+        )
     paths = []
     for name, figure in figures.items():
         paths.append(directory / f"{name}.png")

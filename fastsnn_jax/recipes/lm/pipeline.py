@@ -271,7 +271,7 @@ def _record(
         twin_val_loss=twin_loss,
         activity=counts,
         input_groups=model.input_groups(),
-        bits=network.BITS if spiking else None,
+        bits=network.largest_count(model).bit_length() if spiking else None,
         sample=sample,
         metrics={},
     )
