@@ -35,9 +35,9 @@ from fastsnn_jax.recipes.lm import preset
 
 CONFIG = dataclasses.replace(preset("nanogpt-cpu").model, vocab_size=256)
 KINDS = ("linear", "sliding", "interleaved", "softmax")
-CONTEXTS = (1024, 16384, 65536)
+CONTEXTS, CONTEXTS_QUICK = (1024, 16384, 65536), (1024, 65536)
 PROMPTS = tuple(2**n for n in range(9, 17))
-LONGEST_SOFTMAX = 16384
+LONGEST_SOFTMAX, LONGEST_QUICK = 16384, 2048
 TEXTS, TEXTS_QUICK = (100_000, 1_000_000), (10_000, 40_000)
 PIECE = 1000  # divides the texts: one program reads them whole
 NEW_TOKENS = 64  # decoded per measurement
@@ -50,8 +50,8 @@ def main() -> None:
     quick = parser.parse_args().quick
     rounds = ROUNDS_QUICK if quick else ROUNDS
     stream = _stream("interleaved", TEXTS_QUICK if quick else TEXTS)
-    decoding = _decode(rounds)
-    prefill = _prefill([n for n in PROMPTS if not quick or n <= 4096], rounds)
+    decoding = _decode(CONTEXTS_QUICK if quick else CONTEXTS, rounds)
+    prefill = _prefill([n for n in PROMPTS if not quick or n <= LONGEST_QUICK], rounds)
     if not quick:
         print(_timing.save("decode", {
             "model": CONFIG.to_json(), "batch": 1, "stream": stream, "decode": decoding,
@@ -83,12 +83,12 @@ def _stream(kind: str, lengths: tuple[int, ...]) -> dict[str, Any]:
             "peak_growth": growth}
 
 
-def _decode(rounds: int) -> dict[str, Any]:
+def _decode(contexts: tuple[int, ...], rounds: int) -> dict[str, Any]:
     programs = {}
     for kind in KINDS:
         model, variables = _network(kind)
         step = partial(_greedy(model), variables)
-        for context in CONTEXTS:
+        for context in contexts:
             if kind != "softmax" or context <= LONGEST_SOFTMAX:
                 cache = cache_at(model, context, NEW_TOKENS)
                 programs[kind, context] = partial(_steps, step, cache)

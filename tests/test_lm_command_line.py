@@ -99,9 +99,10 @@ def test_resuming_a_finished_run_says_so_and_changes_nothing(finished, capsys):
 def test_a_finished_run_goes_on_from_any_text_in_its_characters(finished, capsys):
     out, headline = finished
     before = contents(out)
-    assert spiking_lm.main(["--resume", str(out), "--generate", "to be"]) == headline
+    prompt = TEXT[3:35]  # as long as that of the run: the program is compiled
+    assert spiking_lm.main(["--resume", str(out), "--generate", prompt]) == headline
     written = capsys.readouterr().out
-    assert written.startswith("to be") and len(written) == len("to be") + 16 + 1
+    assert written.startswith(prompt) and len(written) == len(prompt) + 16 + 1
     assert set(written) <= set(TEXT) | {"\n"}
     assert contents(out) == before
     assert "text must consist of its 17 characters, got 'ß' at 2" in refused(

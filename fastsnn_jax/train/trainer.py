@@ -1,5 +1,6 @@
 """The user's door to training a language model: a model, a config, batches of tokens."""
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Iterable, Iterator
@@ -159,10 +160,11 @@ class _Run:
             self.reports.append(report)
             if len(self.reports) > _AHEAD:
                 self.reports[-1 - _AHEAD].loss.block_until_ready()
-            due = self.done % config.log_every == 0
-            if due or not self.warm:  # after the first step too: bad input shows at once
+            due, save_due = self.done % config.log_every == 0, self._save_is_due()
+            if due or save_due or not self.warm:  # after the first too: bad input shows at once
                 self.fetch()
-                self._save_if_due()
+            if save_due:
+                self.save()
             if due:
                 self._tell()
             interrupts.check()
@@ -225,8 +227,9 @@ class _Run:
         return checkpoint.items["state"]
 
     def _identity(self) -> dict[str, Any]:
-        seed, accumulate = self.config.seed, self.config.accumulate
-        return {"seed": seed, "accumulate": accumulate, "batch_shape": list(self.shape)}
+        config = dataclasses.asdict(self.config)
+        del config["max_steps"], config["log_every"]  # a run may be made longer
+        return {**config, "batch_shape": list(self.shape)}
 
     def _pass_over(self, count: int) -> None:
         passed = sum(1 for _ in itertools.islice(self.batches, count))
@@ -259,10 +262,9 @@ class _Run:
               f"tokens must lie in 0..{self.vocabulary - 1}, the model's vocabulary",
               f"{lowest}..{highest} in the batch of step {step}")
 
-    def _save_if_due(self) -> None:
-        due = time.monotonic() - self.saved_at >= SAVE_EVERY_S
-        if self.checkpoints is not None and due:
-            self.save()
+    def _save_is_due(self) -> bool:
+        waited = time.monotonic() - self.saved_at
+        return self.checkpoints is not None and waited >= SAVE_EVERY_S
 
     def _tell(self) -> None:
         if self.trainer.progress is None or not self.samples:

@@ -43,14 +43,11 @@ def make_loss(model: LanguageModel, config: LMConfig) -> Callable:
     """
     if not config.spike_weight or not model.config.spiking:
         return next_token_loss(model)
-    inputs = [group[0] for group in model.input_groups()]
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
-    kernels = jax.eval_shape(model.kernels, shapes)
-    channels = sum(kernels[key].shape[0] for key in inputs)
+    channels = input_channels(model)
 
     def penalty(activity: Mapping[str, TokenSpikes]) -> Array:
-        logs = jnp.stack([activity[key].log_counts.mean() for key in inputs])
-        return config.spike_weight * logs.sum() / channels
+        logs = jnp.stack([activity[key].log_counts.mean() for key in channels])
+        return config.spike_weight * logs.sum() / sum(channels.values())
 
     return next_token_loss(model, penalty=penalty)
 
@@ -107,15 +104,18 @@ def shares(count: SynapseCounts) -> dict[str, float]:
     return {"active": count.active / places, "saturated": count.saturated / places}
 
 
-def spikes_per_channel(
-    model: LanguageModel, params: Params, sums: Mapping[str, Any]
-) -> dict[str, float]:
-    """Bit-plane spikes per channel and token of each layer, every distinct input once."""
-    kernels = model.kernels(params)
-    spikes: dict[str, int] = {}
-    channels: dict[str, int] = {}
-    for key, *_ in model.input_groups():
-        layer = key.split("/")[0]
-        spikes[layer] = spikes.get(layer, 0) + sums["spikes"][key]["bit_plane"]
-        channels[layer] = channels.get(layer, 0) + kernels[key].shape[0]
-    return {layer: spikes[layer] / (channels[layer] * sums["samples"]) for layer in spikes}
+def input_channels(model: LanguageModel) -> dict[str, int]:
+    """Channels of every distinct input that is coded, by the first key that reads it."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
+    kernels = jax.eval_shape(model.kernels, shapes)
+    return {group[0]: kernels[group[0]].shape[0] for group in model.input_groups()}
+
+
+def spikes_per_channel(channels: Mapping[str, int], sums: Mapping[str, Any]) -> dict[str, float]:
+    """Bit-plane spikes per channel and token of each layer, from `input_channels`."""
+    layers = {key: key.split("/")[0] for key in channels}
+    spikes, places = dict.fromkeys(layers.values(), 0), dict.fromkeys(layers.values(), 0)
+    for key, layer in layers.items():
+        spikes[layer] += sums["spikes"][key]["bit_plane"]
+        places[layer] += channels[key] * sums["samples"]
+    return {layer: spikes[layer] / places[layer] for layer in spikes}

@@ -198,9 +198,11 @@ def _train(
         run_key,
     )
 
+    channels = network.input_channels(model)
+
     def evaluate_with_rates(params: Params) -> dict[str, Any]:
         sums = evaluate(params)
-        return sums | {"figures": network.spikes_per_channel(model, params, sums)}
+        return sums | {"figures": network.spikes_per_channel(channels, sums)}
 
     checkpoints = Checkpoints(out / CHECKPOINTS)
     result = train(
