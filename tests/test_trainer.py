@@ -185,8 +185,8 @@ def test_a_run_goes_on_to_more_steps(tmp_path):
 
 def test_checkpoints_are_written_in_between_when_the_time_has_come(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "SAVE_EVERY_S", 0.0)
-    fit(out=tmp_path)  # after the steps 1, 4, 8 and the last
-    assert Checkpoints(tmp_path).labels() == [2, 3]
+    fit(out=tmp_path)  # now it has come after every step, and the newest two are kept
+    assert Checkpoints(tmp_path).labels() == [7, 8]
     assert int(Checkpoints(tmp_path).restore().items["state"]["step"]) == 9
 
 
@@ -201,8 +201,10 @@ def test_a_resume_that_does_not_fit_is_refused(tmp_path):
         fit(config, out=tmp_path)
     with pytest.raises(CheckpointError, match="'seed': 0.*got.*'seed': 1"):
         fit(TrainConfig(seed=1), out=tmp_path, resume=True)
+    with pytest.raises(CheckpointError, match="'lr': 0.0003.*got.*'lr': 0.1"):
+        fit(TrainConfig(lr=0.1), out=tmp_path, resume=True)
     with pytest.raises(ValueError, match="batches must hold the 2 already seen, got 1"):
-        fit(count=1, out=tmp_path, resume=True)
+        fit(TrainConfig(max_steps=3), count=1, out=tmp_path, resume=True)
     Checkpoints(tmp_path / "other").save({"state": {"w": np.zeros(2)}}, {"epoch": 1})
     with pytest.raises(CheckpointError, match="another model or optimiser"):
         fit(out=tmp_path / "other", resume=True)
@@ -241,9 +243,9 @@ def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_checkpoint(tmp_p
 
     monkeypatch.setattr(trainer, "SAVE_EVERY_S", 0.0)
     source = spoiled(6, lambda t: 0 * t + 6)
-    with pytest.raises(TrainingError, match=f"loss is nan at step 7; .* {tmp_path}/00000001;"):
+    with pytest.raises(TrainingError, match=f"loss is nan at step 7; .* {tmp_path}/00000005;"):
         fit(model=Spoiled(), source=source, out=tmp_path)
-    assert int(Checkpoints(tmp_path).restore().items["state"]["step"]) == 4
+    assert int(Checkpoints(tmp_path).restore().items["state"]["step"]) == 6
 
 
 def test_a_model_that_does_not_keep_the_protocol_is_refused():

@@ -1,0 +1,41 @@
+"""Small runs of the language-model recipe that several test files look at."""
+
+
+import pytest
+
+from fastsnn_jax.recipes import lm
+from fastsnn_jax.recipes.lm import pipeline, preset
+from fastsnn_jax.train.chunk import Pace
+
+WORDS = "To be, or not to be: that is the question. "
+TEXT = "".join(WORDS[i % 7:] for i in range(24))
+LETTERS, HELD_OUT = len(set(TEXT)), len(TEXT) - len(TEXT) * 9 // 10
+CONTEXT, STEPS, EVALUATIONS = 16, 6, 3
+
+
+def config_of(folder, **fields):
+    """Six steps of the smoke preset on a text of our own, in characters."""
+    path = folder / "hamlet.txt"
+    path.write_text(TEXT)
+    return preset("smoke", **{
+        "corpus": str(path), "tokenizer": "char", "context": CONTEXT, "steps": STEPS, **fields,
+    })
+
+
+def run(config, out, pictures=False, **options):
+    """A run of three evaluations, one step a dispatch; pictures cost more than all the rest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "EVALUATIONS", EVALUATIONS)
+        patch.setattr(Pace, "length", lambda pace, remaining: 1)
+        if not pictures:
+            patch.setattr(pipeline, "draw_all", lambda *_: [])
+        return lm.run(config, out, **options)
+
+
+class Finished:
+    """A finished run: its configuration, directory, record and what it said."""
+
+    def __init__(self, folder, **fields):
+        self.config = config_of(folder, **fields)
+        self.directory, self.said = folder / "run", []
+        self.record = run(self.config, self.directory, pictures=True, say=self.said.append)
