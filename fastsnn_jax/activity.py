@@ -108,7 +108,10 @@ def count_tokens(signal: SpikeTensor) -> TokenSpikes:
     active, unary, bit_plane = jax.lax.reduce(
         summands, (jnp.int32(0),) * 3, lambda a, b: tuple(map(jnp.add, a, b)), (size.ndim - 1,)
     )
-    log_counts = jnp.sum(jnp.log2(1 + jnp.abs(signal.data.astype(jnp.float32))), axis=-1)
+    counts = signal.data.astype(jnp.float32)
+    # Not abs, whose gradient at 0 would push silent channels to one side.
+    magnitude = counts * jnp.sign(jax.lax.stop_gradient(counts))
+    log_counts = jnp.sum(jnp.log2(1 + magnitude), axis=-1)
     return TokenSpikes(active, unary, bit_plane, signal.saturated, log_counts)
 
 

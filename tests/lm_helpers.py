@@ -44,6 +44,7 @@ ATTENTIONS = {
     "softmax": small("softmax", n_kv_heads=1, qk_norm=True, norm="layer", tie_lm_head=False),
 }
 FAST = ("hybrid_alt", "interleaved")
+SOME = ("interleaved", "linear_decay", "sliding", "softmax")  # every core, for the dearer laws
 
 
 def twin(config):
@@ -51,11 +52,11 @@ def twin(config):
     return dataclasses.replace(config, spiking=False)
 
 
-def rows(fast=FAST):
-    """Marks a test to run over the table, slow but for the rows named."""
+def rows(fast=FAST, among=tuple(ATTENTIONS)):
+    """Marks a test to run over the table, or the rows ``among`` it, slow but for those ``fast``."""
     return pytest.mark.parametrize("config", [
         pytest.param(config, id=name, marks=[] if name in fast else [pytest.mark.slow])
-        for name, config in ATTENTIONS.items()
+        for name, config in ATTENTIONS.items() if name in among
     ])
 
 

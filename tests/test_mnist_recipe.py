@@ -115,7 +115,9 @@ def spikes_by_hand(run, variables, model, images, key):
     return [int(np.asarray(train, np.int64).sum()) for train in trains]
 
 
-@pytest.mark.parametrize("name", ["finished", "notebook", "cnn"])
+@pytest.mark.parametrize(
+    "name", ["finished", *(pytest.param(n, marks=pytest.mark.slow) for n in ("notebook", "cnn"))]
+)
 def test_inference_spikes_are_those_of_an_independent_recount(name, request):
     run = request.getfixturevalue(name)
     model, variables, record = load_run(run.directory)
@@ -303,6 +305,7 @@ def test_every_spike_costs_the_fan_out_of_its_own_neuron():
     assert pipeline._layer_activity(entry, fans)["synaptic_events"] == 1 + 20 + 0 + 3000
 
 
+@pytest.mark.slow
 def test_with_few_events_a_bright_pixel_spikes_once_and_a_dark_one_never(tmp_path):
     run = Finished(tmp_path / "run", protocol="few-events", epochs=1)
     bright = tiny_dataset().test_images[:37].astype(np.float32) / 255
@@ -312,6 +315,7 @@ def test_with_few_events_a_bright_pixel_spikes_once_and_a_dark_one_never(tmp_pat
     assert run.record["metrics"]["input_synapse"] == "dense"
 
 
+@pytest.mark.slow
 def test_an_analog_input_is_counted_as_events_of_every_pixel_at_every_step(tmp_path):
     run = Finished(tmp_path / "run", pictures=True, encoder="direct", epochs=1)
     names = {path.stem for path in run.directory.glob("*.png")}

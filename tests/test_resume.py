@@ -41,7 +41,8 @@ def kill_once(out, draw):
     return process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [10])
 def test_a_run_killed_at_random_moments_ends_bit_identical(tmp_path, kills):
     draw = random.Random(kills)
     expected = train_toy.killable(tmp_path / "whole")

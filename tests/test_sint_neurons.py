@@ -69,6 +69,16 @@ def test_a_count_is_what_a_soft_reset_neuron_fires_apart_from_ties(make, arrival
     np.testing.assert_array_equal(counts[~ties], (np.sign(CHANNELS) * fired)[~ties])
 
 
+@both
+def test_rounded_down_is_what_a_spiking_neuron_fires_that_starts_at_rest(make):
+    currents = jnp.zeros((N, 80)).at[0].set(np.abs(CHANNELS))
+    spiking = integrate_and_fire(V)
+    _, train = spiking.unroll({}, spiking.rest((80,)), currents)
+    neuron = make(limit=N, rounding="down")
+    counts = neuron.encode(neuron.init(None, (80,)), jnp.asarray(CHANNELS)).data
+    np.testing.assert_array_equal(counts, np.sign(CHANNELS) * train.sum(0))
+
+
 def test_ties_go_to_the_even_count():
     ratio = CHANNELS[:65] / V
     counts = adaptive_threshold(4.0).encode({}, jnp.asarray(CHANNELS)).data[:65]
