@@ -43,7 +43,7 @@ ATTENTIONS = {
                      rope_scaling={"rope_type": "linear", "factor": 2.0}),
     "softmax": small("softmax", n_kv_heads=1, qk_norm=True, norm="layer", tie_lm_head=False),
 }
-FAST = ("hybrid_alt", "interleaved")
+FAST = ("interleaved",)
 SOME = ("interleaved", "linear_decay", "sliding", "softmax")  # every core, for the dearer laws
 
 
@@ -52,8 +52,8 @@ def twin(config):
     return dataclasses.replace(config, spiking=False)
 
 
-def rows(fast=FAST, among=tuple(ATTENTIONS)):
-    """Marks a test to run over the table, or the rows ``among`` it, slow but for those ``fast``."""
+def rows(fast=FAST, among=SOME):
+    """Marks a test to run over the rows ``among`` the table, slow but for those ``fast``."""
     return pytest.mark.parametrize("config", [
         pytest.param(config, id=name, marks=[] if name in fast else [pytest.mark.slow])
         for name, config in ATTENTIONS.items() if name in among

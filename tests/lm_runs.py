@@ -1,8 +1,11 @@
 """Small runs of the language-model recipe that several test files look at."""
 
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 
+from fastsnn_jax.data import char_tokenizer, windows
 from fastsnn_jax.recipes import lm
 from fastsnn_jax.recipes.lm import pipeline, preset
 from fastsnn_jax.train.chunk import Pace
@@ -39,3 +42,24 @@ class Finished:
         self.config = config_of(folder, **fields)
         self.directory, self.said = folder / "run", []
         self.record = run(self.config, self.directory, pictures=True, say=self.said.append)
+
+
+def held_out_windows():
+    """Windows of the held-out text [n, CONTEXT + 1], and which targets are not padding."""
+    return windows(char_tokenizer(TEXT).encode(TEXT[-HELD_OUT:]), CONTEXT)
+
+
+def loss_by_hand(logits, tokens, known):
+    """Mean cross-entropy of the known targets, in float64."""
+    logits = np.asarray(logits, np.float64)
+    logits -= logits.max(-1, keepdims=True)
+    chance = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return -np.take_along_axis(chance, tokens[:, 1:, None], -1)[..., 0][known].mean()
+
+
+class Examined(NamedTuple):
+    """What the model of a loaded run answers to the held-out windows, and what it codes."""
+
+    logits: np.ndarray
+    activity: dict
+    counts: list  # of each coding [known tokens, channels]

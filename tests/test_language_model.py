@@ -10,7 +10,6 @@ import pytest
 from flax import linen as nn
 from lm_helpers import (
     ATTENTIONS,
-    SOME,
     B,
     L,
     coding_of,
@@ -31,9 +30,6 @@ from test_model_programs import program
 
 import fastsnn_jax as fs
 from fastsnn_jax.nn import projection
-
-ONE = ("interleaved",)
-
 
 # Causality
 
@@ -59,7 +55,7 @@ def pulled(config):
     return lambda *arguments: jax.tree.map(np.asarray, run(variables_of(config), *arguments))
 
 
-@rows(ONE)
+@rows(among=ATTENTIONS)
 @pytest.mark.parametrize("spiking", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_logits_have_no_gradient_by_later_tokens_or_other_sequences(config, spiking):
     config = config if spiking else twin(config)
@@ -78,7 +74,7 @@ def test_logits_have_no_gradient_by_later_tokens_or_other_sequences(config, spik
         assert (changed[:, t + 1] != logits[:, t + 1]).any(-1).all()
 
 
-@rows(ONE)
+@rows()
 def test_a_token_changes_no_logits_before_it(config):
     logits, activity = jax.tree.map(np.asarray, whole(config)[:2])
     for t in (1, 7, L - 1):
@@ -107,7 +103,7 @@ def saved_and_restored(folder):
     return between
 
 
-@rows()
+@rows(among=ATTENTIONS)
 def test_without_spikes_decoding_gives_the_logits_of_the_whole(config, tmp_path):
     logits, activity = in_pieces(twin(config), between=saved_and_restored(tmp_path))[:2]
     assert activity == {} and logits.dtype == jnp.float32
@@ -124,7 +120,7 @@ def mismatches(config, heard, expected):
     return entries, len(distances), max(distances, default=0.0)
 
 
-@rows(ONE, SOME)
+@rows()
 def test_every_coding_decodes_to_the_counts_of_the_whole_given_the_same_before_it(config):
     logits, activity, heard = whole(config)
     decoded, counts, heard_in_pieces = in_pieces(config, force=True)
@@ -134,7 +130,7 @@ def test_every_coding_decodes_to_the_counts_of_the_whole_given_the_same_before_i
     assert {leaf.shape for count in counts.values() for leaf in count} == {(B, L)}
 
 
-@rows(ONE, SOME)
+@rows()
 def test_with_spikes_decoding_gives_the_logits_of_the_whole(config):
     logits, decoded = whole(config)[0], in_pieces(config)[0]
     assert np.median(relative_difference(decoded, logits)) <= 1e-5
@@ -161,7 +157,7 @@ def test_over_millions_of_counts_decoding_token_by_token_keeps_to_the_whole(name
 # What is counted
 
 
-@rows(ONE, SOME)
+@rows()
 def test_counts_are_potentials_over_thresholds_and_activity_counts_their_spikes(config):
     _, activity, heard = whole(config)
     spikes = {}
@@ -238,7 +234,7 @@ def test_kernels_are_grouped_by_the_coding_they_read(config):
     assert all(len({coding_of(key) for key in group}) == 1 for group in groups)
 
 
-@rows(ONE)
+@rows()
 def test_kernels_of_a_group_have_the_same_counts_and_no_two_groups_do(config):
     _, activity, _ = whole(config)
     groups = model_of(config).input_groups()

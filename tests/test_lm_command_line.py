@@ -69,6 +69,7 @@ def refused(*arguments):
 # What a finished run gives
 
 
+@pytest.mark.slow
 def test_flags_win_over_the_file_and_the_file_over_the_preset(finished):
     config = lm.saved_config(finished[0])
     smoke = lm.preset("smoke")
@@ -77,6 +78,7 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset(finished):
     assert config.context == smoke.context
 
 
+@pytest.mark.slow
 def test_the_headline_is_one_json_object_of_the_figures_of_the_record(finished):
     out, headline = finished
     headline = json.loads(json.dumps(headline, allow_nan=False))
@@ -87,6 +89,7 @@ def test_the_headline_is_one_json_object_of_the_figures_of_the_record(finished):
         assert headline[name] == value
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_run_says_so_and_changes_nothing(finished, capsys):
     out, headline = finished
     before = contents(out)
@@ -96,6 +99,7 @@ def test_resuming_a_finished_run_says_so_and_changes_nothing(finished, capsys):
     assert contents(out) == before
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_from_any_text_in_its_characters(finished, capsys):
     out, headline = finished
     before = contents(out)
@@ -110,6 +114,7 @@ def test_a_finished_run_goes_on_from_any_text_in_its_characters(finished, capsys
     assert "the prompt must not be empty" in refused("--resume", out, "--generate", "")
 
 
+@pytest.mark.slow
 def test_inspect_prints_a_readable_record_and_gives_the_headline(finished, capsys):
     out, headline = finished
     assert spiking_lm.main(["inspect", str(out)]) == headline
@@ -228,6 +233,7 @@ def test_the_preset_of_a_file_is_that_of_the_run_unless_a_flag_names_another(tmp
     assert taken == [lm.preset("nanogpt-cpu", batch_size=6), lm.preset("smoke", batch_size=6)]
 
 
+@pytest.mark.slow
 def test_what_contradicts_the_run_to_resume_is_refused(finished):
     out = finished[0]
     for arguments, message in {
@@ -253,6 +259,7 @@ def begun(finished, folder):
     return out
 
 
+@pytest.mark.slow
 def test_a_damaged_or_foreign_run_is_not_resumed(finished, tmp_path):
     out = begun(finished, tmp_path)
     assert "expected a finished run, got one without a record yet" in refused("inspect", out)
@@ -353,7 +360,7 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_bits(uninterrupted, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seen", ["text:", "epoch 2/10", "the twin", "evaluating"])
+@pytest.mark.parametrize("seen", ["text:", "the twin"])
 def test_ctrl_c_exits_130_and_the_run_can_be_resumed(uninterrupted, tmp_path, seen):
     expected, _, _ = uninterrupted
     process, said = start(tmp_path, *LONG, "--out", "run"), ""

@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -13,13 +12,16 @@ from lm_runs import (
     LETTERS,
     STEPS,
     TEXT,
+    Examined,
     Finished,
     config_of,
+    held_out_windows,
+    loss_by_hand,
 )
 
 from fastsnn_jax import load_run
 from fastsnn_jax.checkpoint import CheckpointError, Checkpoints
-from fastsnn_jax.data import DataError, char_tokenizer, load_tokenizer, windows
+from fastsnn_jax.data import DataError, char_tokenizer, load_tokenizer
 from fastsnn_jax.nn import Coding
 from fastsnn_jax.nn.projection import Coded
 from fastsnn_jax.recipes import lm, run_directory
@@ -33,6 +35,7 @@ def finished(tmp_path_factory):
     return Finished(tmp_path_factory.mktemp("runs"), compare_ann=True)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_valid_record_checkpoints_configuration_tokenizer_and_pictures(finished):
     assert load_record(finished.directory) == finished.record
     assert finished.record["kind"] == "lm"
@@ -47,6 +50,7 @@ def test_a_run_leaves_a_valid_record_checkpoints_configuration_tokenizer_and_pic
     assert tokenizer == char_tokenizer(TEXT)
 
 
+@pytest.mark.slow
 def test_the_record_describes_the_text_and_the_training(finished):
     record = finished.record
     assert record["dataset"]["name"] == "hamlet.txt"
@@ -62,6 +66,7 @@ def test_the_record_describes_the_text_and_the_training(finished):
     assert record["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(parameters))
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_does(finished):
     assert finished.said == [
         f"text: hamlet.txt, {len(TEXT) - HELD_OUT} training and {HELD_OUT} held-out tokens from "
@@ -69,27 +74,6 @@ def test_a_run_says_what_it_does(finished):
         "the twin without spikes, with the same recipe",
         "evaluating on all of the held-out text",
     ]
-
-
-def held_out_windows():
-    """Windows of the held-out text [n, CONTEXT + 1], and which targets are not padding."""
-    return windows(char_tokenizer(TEXT).encode(TEXT[-HELD_OUT:]), CONTEXT)
-
-
-def loss_by_hand(logits, tokens, known):
-    """Mean cross-entropy of the known targets, in float64."""
-    logits = np.asarray(logits, np.float64)
-    logits -= logits.max(-1, keepdims=True)
-    chance = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    return -np.take_along_axis(chance, tokens[:, 1:, None], -1)[..., 0][known].mean()
-
-
-class Examined(NamedTuple):
-    """What the model of a loaded run answers to the held-out windows, and what it codes."""
-
-    logits: np.ndarray
-    activity: dict
-    counts: list  # of each coding [known tokens, channels]
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +93,7 @@ def examined(finished):
     return Examined(np.asarray(logits), activity, counts)
 
 
+@pytest.mark.slow
 def test_a_loaded_run_has_the_loss_of_the_record_over_the_held_out_text(finished, examined):
     tokens, known = held_out_windows()
     scored, loss = finished.record["evaluation"], loss_by_hand(examined.logits, tokens, known)
@@ -118,6 +103,7 @@ def test_a_loaded_run_has_the_loss_of_the_record_over_the_held_out_text(finished
     assert scored["accuracy"] == pytest.approx(100 * hits, abs=2.5)
 
 
+@pytest.mark.slow
 def test_the_twin_has_the_loss_of_its_own_parameters(finished):
     items = Checkpoints(finished.directory / "twin" / "checkpoints").restore().items
     settled = dataclasses.replace(finished.config, vocab_size=LETTERS)
@@ -140,6 +126,7 @@ def kernels_of(tree, path=()):
             yield "/".join((*path, name)), leaf
 
 
+@pytest.mark.slow
 def test_the_spikes_of_the_record_are_those_of_a_recount(finished, examined):
     model, variables, record = load_run(finished.directory)
     known = held_out_windows().mask
@@ -171,6 +158,7 @@ def test_the_spikes_of_the_record_are_those_of_a_recount(finished, examined):
     assert spikes["synaptic_events_per_token"] == pytest.approx(events / known.sum(), **close)
 
 
+@pytest.mark.slow
 def test_the_sample_goes_on_from_the_held_out_text(finished):
     sample, size = finished.record["sample"], finished.config.sample_tokens
     start = TEXT[-HELD_OUT:][:32]
@@ -184,12 +172,14 @@ def test_the_sample_goes_on_from_the_held_out_text(finished):
         lm.sample_text(model, variables, tokenizer, "", size, seed=0)
 
 
+@pytest.mark.slow
 def test_a_sample_of_a_model_with_more_ids_than_the_tokenizer_has_stays_text(finished):
     model, variables, _ = load_run(finished.directory)
     text = lm.sample_text(model, variables, char_tokenizer("ab"), 16 * "ab", 16, seed=0)
     assert text.startswith(16 * "ab") and len(text) == 48 and set(text) == {"a", "b"}
 
 
+@pytest.mark.slow
 def test_a_prompt_that_ends_inside_a_character_is_decoded_with_what_follows(finished):
     class Bytes:
         """Bytes of which the model writes the last of an é."""
@@ -208,6 +198,7 @@ def test_a_prompt_that_ends_inside_a_character_is_decoded_with_what_follows(fini
     assert text == "né"
 
 
+@pytest.mark.slow
 def test_the_headline_names_the_figures_of_the_record(finished):
     headline = lm.headline(finished.record, "here")
     assert headline["corpus"] == "hamlet.txt" and headline["out"] == "here"
@@ -218,6 +209,7 @@ def test_the_headline_names_the_figures_of_the_record(finished):
     assert headline["bits_per_byte"] == pytest.approx(headline["val_loss"] / np.log(2))  # ASCII
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_repeated(finished):
     said = []
     record = lm.run(finished.config, finished.directory, resume=True, say=said.append)
@@ -266,6 +258,7 @@ def test_a_missing_text_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_directory_of_another_run_is_refused(finished, tmp_path):
     with pytest.raises(ValueError, match="out must be a directory without a run"):
         lm.run(config_of(tmp_path), finished.directory)

@@ -18,6 +18,8 @@ from lm_runs import (
     TEXT,
     Finished,
     config_of,
+    held_out_windows,
+    loss_by_hand,
     run,
 )
 

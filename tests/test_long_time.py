@@ -20,7 +20,9 @@ NETWORKS = {
     "cnn": (CNN((5,), CLASSES, NEURON), (5, 6, 1), poisson),
 }
 KEY = jax.random.key(3)
-every_network = pytest.mark.parametrize("name", NETWORKS)
+every_network = pytest.mark.parametrize(
+    "name", ["mlp", "mlp_events", pytest.param("cnn", marks=pytest.mark.slow)]
+)
 
 
 def started(name):

@@ -203,7 +203,7 @@ def test_a_bad_flag_is_refused_with_one_line(tmp_path, arguments, message):
     ({"epochs": "3"}, "epochs must be an int, got '3'"),
     ({"num_steps": 2.5}, "num_steps must be an int, got 2.5"),
     ({"learn_decay": 1}, "learn_decay must be true or false, got 1"),
-    ([3], "must hold a JSON object, got list"),
+    ([3], "must hold a mapping of fields, got list"),
 ], ids=str)
 def test_a_bad_configuration_file_is_refused_with_one_line(tmp_path, fields, message):
     (tmp_path / "config.json").write_text(json.dumps(fields))

@@ -11,7 +11,6 @@ import pytest
 from flax import linen as nn
 from lm_helpers import (
     ATTENTIONS,
-    SOME,
     B,
     L,
     in_pieces,
@@ -216,7 +215,7 @@ def test_half_precision_is_near_the_whole_one_and_does_not_round_the_logits():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("name", ["interleaved", "softmax"])
 def test_half_precision_is_finite_and_counts_as_much(name):
     config = dataclasses.replace(ATTENTIONS[name], dtype="bfloat16")
     logits, activity, _ = whole(config)
