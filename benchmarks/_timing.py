@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,18 @@ def milliseconds(call: Callable[[], Any], repeats: int = 20, warm_up: int = 3) -
         jax.block_until_ready(call())
         seconds.append(time.perf_counter() - start)
     return summary(1e3 * np.array(seconds))
+
+
+def take_turns(programs: dict[Any, Callable[[], float]], rounds: int) -> dict[Any, np.ndarray]:
+    """Seconds ``[rounds]`` of every program; the first round warms up."""
+    seconds: dict[Any, list[float]] = {key: [] for key in programs}
+    for number in range(-1, rounds):
+        for key, program in programs.items():
+            took = program()
+            if number >= 0:
+                seconds[key].append(took)
+        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+    return {key: np.array(values) for key, values in seconds.items()}
 
 
 def summary(values: Any) -> dict[str, float]:

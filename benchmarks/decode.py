@@ -17,7 +17,6 @@ prefill   ``stream_prefill`` of the whole prompt in one piece; only the last pos
 
 import argparse
 import dataclasses
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -92,7 +91,7 @@ def _decode(contexts: tuple[int, ...], rounds: int) -> dict[str, Any]:
             if kind != "softmax" or context <= LONGEST_SOFTMAX:
                 cache = cache_at(model, context, NEW_TOKENS)
                 programs[kind, context] = partial(_steps, step, cache)
-    took = _take_turns(programs, rounds)
+    took = _timing.take_turns(programs, rounds)
     rows, ratios = [], {}
     for (kind, context), seconds in took.items():
         row = {"attention": kind, "context": context,
@@ -112,7 +111,7 @@ def _prefill(lengths: list[int], rounds: int) -> dict[str, Any]:
         for length in lengths for kind in networks
         if kind != "softmax" or length <= LONGEST_SOFTMAX
     }
-    took = _take_turns(programs, rounds)
+    took = _timing.take_turns(programs, rounds)
     rows, ratios = [], {}
     for length in lengths:
         for kind in networks:
@@ -180,18 +179,6 @@ def _seconds(call: Callable[[], Any]) -> float:
     start = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - start
-
-
-def _take_turns(programs: dict[Any, Callable[[], float]], rounds: int) -> dict[Any, np.ndarray]:
-    """Seconds ``[rounds]`` of every program; the first round warms up."""
-    seconds: dict[Any, list[float]] = {key: [] for key in programs}
-    for number in range(-1, rounds):
-        for key, program in programs.items():
-            took = program()
-            if number >= 0:
-                seconds[key].append(took)
-        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-    return {key: np.array(values) for key, values in seconds.items()}
 
 
 def _resident() -> dict[str, int]:

@@ -17,7 +17,6 @@ optimiser nor what a chunked form adds. Utilisation is their rate over the best 
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -67,7 +66,7 @@ def main() -> None:
         for which in PASSES:
             for variant in VARIANTS:
                 programs[name, which, variant] = _program(size, which, variant)
-    seconds = _take_turns(programs, ROUNDS_QUICK if options.quick else ROUNDS)
+    seconds = _timing.take_turns(programs, ROUNDS_QUICK if options.quick else ROUNDS)
 
     peak = np.max([2 * n**3 / seconds[n] for n in MATMULS], axis=0)
     print(f"matmul {np.median(peak) / 1e9:.0f} GFLOP/s")
@@ -166,18 +165,6 @@ def _matmul(size: int) -> Callable[[], float]:
         return (time.perf_counter() - start) / repeats
 
     return program
-
-
-def _take_turns(programs: dict[Any, Callable[[], float]], rounds: int) -> dict[Any, np.ndarray]:
-    """Seconds ``[rounds]`` of every program; the first round warms up."""
-    seconds: dict[Any, list[float]] = {key: [] for key in programs}
-    for number in range(-1, rounds):
-        for key, program in programs.items():
-            took = program()
-            if number >= 0:
-                seconds[key].append(took)
-        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-    return {key: np.array(values) for key, values in seconds.items()}
 
 
 def _line(row: dict[str, Any], ratio: float) -> str:
