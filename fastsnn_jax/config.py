@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastsnn_jax._checks import check, check_choice, check_count, check_number, fail
+from fastsnn_jax._files import write_text
 
 FEATURE_MAPS = ("softplus", "relu", "exp", "elu1")
 GATES = ("none", "query", "decay")
@@ -164,7 +165,7 @@ class SNNConfig:
         return cls(**fields)
 
     def save(self, path: str | Path) -> None:
-        """Writes a .json, .yaml or .yml file."""
+        """Writes a .json, .yaml or .yml file, all of it or nothing."""
         path = Path(path)
         check(path.suffix in SUFFIXES, "SNNConfig", f"file must end in {', '.join(SUFFIXES)}",
               repr(str(path)))
@@ -174,7 +175,7 @@ class SNNConfig:
             import yaml
 
             text = yaml.safe_dump(self.to_json(), sort_keys=False)
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
 
     @classmethod
     def load(cls, path: str | Path) -> "SNNConfig":
