@@ -73,18 +73,25 @@ def refuse_conflicts(options: argparse.Namespace, config: Any, given: dict[str, 
         raise ValueError(f"--resume {options.resume}: this run's " + "; ".join(conflicts))
 
 
-def inspect(arguments: list[str], kind: str, headline: Callable) -> dict[str, Any]:
-    """Prints the record of a finished run readably and returns its headline figures."""
+def refuse_unfinished(directory: str) -> None:
+    """Raises ValueError where the run in ``directory`` was begun and has no record yet."""
     from fastsnn_jax.recipes.run_directory import CONFIG_FILE
-    from fastsnn_jax.record import FILE_NAME, format_record, load_record
+    from fastsnn_jax.record import FILE_NAME
 
-    parser = Parser("Prints the record of a run.")
-    parser.add_argument("directory", metavar="DIR")
-    directory = parser.parse_args(arguments).directory
     begun, finished = ((Path(directory) / name).exists() for name in (CONFIG_FILE, FILE_NAME))
     if begun and not finished:
         raise ValueError(f"{directory}: expected a finished run, got one without a record yet; "
                          f"continue it with --resume {directory}")
+
+
+def inspect(arguments: list[str], kind: str, headline: Callable) -> dict[str, Any]:
+    """Prints the record of a finished run readably and returns its headline figures."""
+    from fastsnn_jax.record import format_record, load_record
+
+    parser = Parser("Prints the record of a run.")
+    parser.add_argument("directory", metavar="DIR")
+    directory = parser.parse_args(arguments).directory
+    refuse_unfinished(directory)
     record = load_record(directory)
     if record["kind"] != kind:
         raise ValueError(f"{directory}: expected a run of kind {kind}, got {record['kind']}")

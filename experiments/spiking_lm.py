@@ -21,6 +21,7 @@ from experiments._cli import (
     execute,
     inspect,
     refuse_conflicts,
+    refuse_unfinished,
     say,
 )
 
@@ -91,6 +92,7 @@ def write_on(out: str, prompt: str, config: Any) -> dict[str, Any]:
     from fastsnn_jax.recipes import lm
     from fastsnn_jax.record import printable
 
+    refuse_unfinished(out)
     model, variables, record = load_run(out)
     tokenizer = load_tokenizer(Path(out) / lm.TOKENIZER_FILE)
     text = lm.sample_text(
