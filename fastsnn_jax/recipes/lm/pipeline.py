@@ -110,11 +110,11 @@ def run(
         if config.compare_ann and model.config.spiking:
             say("the twin without spikes, with the same recipe")
             twin = network.build_model(settled, spiking=False)
-            twin_params, twin_journal, twin_evaluate = _train(
+            _, twin_journal, _ = _train(
                 settled, out / TWIN, resume, twin, corpus, held_out, progress
             )
             twin_history = _history(settled, twin_journal, spiking=False)._asdict()
-            twin_loss = twin_evaluate(twin_params)["loss"]
+            twin_loss = twin_history["val_loss"][-1]  # of its last parameters, too
     except Interrupted as stopped:
         raise Interrupted(f"{stopped}; continue with --resume {out}") from None
 
