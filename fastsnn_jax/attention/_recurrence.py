@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fastsnn_jax._checks import check, check_count, check_floating
+from fastsnn_jax.attention._shapes import check_heads
 
 
 def check_recurrence(where: str, q, k, v, log_decay) -> None:
@@ -13,26 +14,7 @@ def check_recurrence(where: str, q, k, v, log_decay) -> None:
     Shapes: q ``[B, L, H, D]``, k ``[B, L, G, D]``, v ``[B, L, G, E]``, G a divisor of H, log_decay
     None or ``[B, L, G, D or 1]``. Values of ``log_decay`` above 0 are seen outside jit only.
     """
-    for name, array in (("q", q), ("k", k), ("v", v)):
-        check_floating(where, name, array)
-        check(
-            jnp.ndim(array) == 4 and jnp.size(array) > 0, where,
-            f"{name} must have shape [B, L, heads, D], none of them 0", jnp.shape(array),
-        )
-    batch, length, heads, size = q.shape
-    kv_heads = k.shape[2]
-    check(
-        k.shape == (batch, length, kv_heads, size), where,
-        f"k must have shape ({batch}, {length}, kv heads, {size}), as q", k.shape,
-    )
-    check(
-        v.shape[:3] == k.shape[:3], where,
-        f"v must have shape ({batch}, {length}, {kv_heads}, value size), as k", v.shape,
-    )
-    check(
-        heads % kv_heads == 0, where,
-        f"the kv heads must divide the {heads} query heads", kv_heads,
-    )
+    check_heads(where, q, k, v, free_values=True)
     if log_decay is None:
         return
     check_floating(where, "log_decay", log_decay)

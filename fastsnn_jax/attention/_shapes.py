@@ -1,12 +1,15 @@
-"""The one shape check of all attention cores that read keys and values of the same size."""
+"""The shape check of all attention cores."""
 
 import jax.numpy as jnp
 
 from fastsnn_jax._checks import check, check_floating
 
 
-def check_heads(where: str, q, k, v) -> None:
-    """Raises unless q is ``[B, L, H, D]``, k and v are ``[B, L, G, D]``, and G divides H."""
+def check_heads(where: str, q, k, v, free_values: bool = False) -> None:
+    """Raises unless q is ``[B, L, H, D]``, k and v are ``[B, L, G, D]``, and G divides H.
+
+    With ``free_values`` the last axis of v may have any size.
+    """
     for name, array in (("q", q), ("k", k), ("v", v)):
         check_floating(where, name, array)
         check(
@@ -14,10 +17,14 @@ def check_heads(where: str, q, k, v) -> None:
             f"{name} must have shape [B, L, heads, D], none of them 0", jnp.shape(array),
         )
     batch, length, heads, size = q.shape
-    fits = k.shape == v.shape and k.shape[:2] == (batch, length) and k.shape[3] == size
     check(
-        fits, where, f"k and v must have shape ({batch}, {length}, kv heads, {size})",
-        f"{k.shape} and {v.shape}",
+        k.shape == (batch, length, k.shape[2], size), where,
+        f"k must have shape ({batch}, {length}, kv heads, {size}), as q", k.shape,
+    )
+    last = "value size" if free_values else size
+    check(
+        v.shape[:3] == k.shape[:3] and (free_values or v.shape == k.shape), where,
+        f"v must have shape ({batch}, {length}, {k.shape[2]}, {last}), as k", v.shape,
     )
     check(
         heads % k.shape[2] == 0, where,
