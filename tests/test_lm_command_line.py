@@ -263,7 +263,8 @@ def begun(finished, folder):
 def test_a_damaged_or_foreign_run_is_not_resumed(finished, tmp_path):
     out = begun(finished, tmp_path)
     assert "expected a finished run, got one without a record yet" in refused("inspect", out)
-    assert "expected a readable record" in refused("--resume", out, "--generate", "to be")
+    unfinished = refused("--resume", out, "--generate", "to be")
+    assert "without a record yet; continue it with --resume" in unfinished
     for text in ("{", "[]", '{"config": {"steps": 0}, "dataset_sha256": ""}'):
         (out / "config.json").write_text(text)
         assert "expected the configuration of a run" in refused("--resume", out)
