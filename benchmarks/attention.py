@@ -5,10 +5,12 @@
     python -m benchmarks.attention --max-length 65536
 
 One sequence of float32, H = G = 4 heads of D = 32. All programs take turns, round by round: a
-shared machine's drift cancels in the ratios, which are medians over rounds.
+shared machine's drift cancels in the ratios, which are medians over rounds. A program whose
+temporary memory is above two fifths of the machine's is compiled only, and said not to fit.
 """
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -26,6 +28,7 @@ HEADS, SIZE, WINDOW = 4, 32, 128
 LENGTHS = (1024, 4096, 16384, 65536, 262144)
 LONGEST_QUICK, ROUNDS, ROUNDS_QUICK = 4096, 7, 5
 PASSES = ("forward", "forward_gradient")
+SHARE_OF_MEMORY = 0.4
 
 
 class Form(NamedTuple):
@@ -64,18 +67,23 @@ def main() -> None:
         for length in lengths if length <= form.longest
         for which in PASSES
     }
-    seconds = _take_turns(programs, {length: _inputs(length) for length in lengths}, rounds)
+    memory = {key: program.memory_analysis().temp_size_in_bytes
+              for key, program in programs.items()}
+    limit = SHARE_OF_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    fitting = {key: program for key, program in programs.items() if memory[key] <= limit}
+    seconds = _take_turns(fitting, {length: _inputs(length) for length in lengths}, rounds)
     rows = []
     for name, form in FORMS.items():
         for length in lengths:
             row: dict[str, Any] = {"attention": name, "length": length}
-            if length > form.longest:
-                row["not_measured"] = form.beyond
-            for which in PASSES if length <= form.longest else ():
+            for which in PASSES:
                 key = name, length, which
-                row[f"{which}_us_per_token"] = _timing.summary(1e6 * seconds[key] / length)
-                memory = programs[key].memory_analysis()
-                row[f"{which}_temporary_bytes"] = memory.temp_size_in_bytes
+                if key in seconds:
+                    row[f"{which}_us_per_token"] = _timing.summary(1e6 * seconds[key] / length)
+                else:
+                    row[f"{which}_not_measured"] = "does not fit" if key in memory else form.beyond
+                if key in memory:
+                    row[f"{which}_temporary_bytes"] = memory[key]
             rows.append(row)
             print(_line(row), flush=True)
     ratios = _ratios(seconds, lengths)
@@ -141,13 +149,20 @@ def _ratios(seconds, lengths):
 
 
 def _line(row):
-    start = f"{row['attention']:10} L={row['length']:7,} "
-    if "not_measured" in row:
-        return start + row["not_measured"]
-    return start + "   ".join(
-        f"{which} {row[which + '_us_per_token']['median']:8.2f} us/token "
-        f"{row[which + '_temporary_bytes'] / 2**20:8.1f} MiB" for which in PASSES
+    return f"{row['attention']:10} L={row['length']:7,} " + "   ".join(
+        f"{which} {_time(row, which)} {_memory(row, which)}" for which in PASSES
     )
+
+
+def _time(row, which):
+    if f"{which}_us_per_token" in row:
+        return f"{row[f'{which}_us_per_token']['median']:8.2f} us/token"
+    return row[f"{which}_not_measured"]
+
+
+def _memory(row, which):
+    size = row.get(f"{which}_temporary_bytes")
+    return "" if size is None else f"{size / 2**20:8.1f} MiB"
 
 
 if __name__ == "__main__":
