@@ -1,6 +1,7 @@
 """Laws of the spiking MLP and CNN: counts, windows of time, forms of input, synapses, programs."""
 
 import math
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +30,10 @@ every_model = pytest.mark.parametrize("name", MODELS)
 def train_of(shape, rate=0.4, seed=0):
     """Random spikes [T, B, *shape]."""
     random = np.random.default_rng(seed)
-    return jnp.asarray(random.random((T, B, *shape)) < rate, jnp.float32)
+    return jnp.asarray((random.random((T, B, *shape)) < rate).astype(np.float32))
 
 
+@cache  # a test that needs other variables makes new ones
 def started(name):
     """A model, its variables in multiples of 1/64 that let every layer fire, and a train.
 
@@ -41,19 +43,37 @@ def started(name):
     x = train_of(shape)
 
     def dyadic(path, leaf):
-        return leaf if "neuron" in str(path) else jnp.round(64 * (1.5 * leaf + 0.1)) / 64
+        leaf = np.asarray(leaf)
+        return leaf if "neuron" in str(path) else np.round(64 * (1.5 * leaf + 0.1)) / 64
 
     variables = jax.jit(model.init)(jax.random.key(1), x)
     return model, jax.tree_util.tree_map_with_path(dyadic, variables), x
 
 
+# Jitted here, so that all tests share one program for each model and shape.
+
+
+@partial(jax.jit, static_argnums=(0, 3))
 def apply(model, variables, x, trace=()):
-    return jax.jit(lambda variables, x: model.apply(variables, x, trace))(variables, x)
+    return model.apply(variables, x, trace)
 
 
+@partial(jax.jit, static_argnums=0)
 def window(model, variables, state, x):
-    run = jax.jit(lambda *arguments: model.apply(*arguments, method="run"))
-    return run(variables, state, x)
+    return model.apply(variables, state, x, method="run")
+
+
+@partial(jax.jit, static_argnums=0)
+def windows(model, variables, x):
+    """The run at once, its first 3 steps, those after them, and those after them from rest."""
+    run = partial(model.apply, variables, method="run")
+    first = run(None, x[:3])
+    return run(None, x), first, run(first[0], x[3:]), run(None, x[3:])
+
+
+@partial(jax.jit, static_argnums=0)
+def gradients(model, variables, x, weights):
+    return jax.grad(lambda variables: (weights * model.apply(variables, x)[0]).sum())(variables)
 
 
 @every_model
@@ -87,22 +107,18 @@ def test_activity_counts_what_enters_each_kernel_and_the_output(name):
 @every_model
 def test_windows_add_up_to_one_long_run(name):
     model, variables, x = started(name)
-    state, whole = window(model, variables, None, x)
-    middle, first = window(model, variables, None, x[:3])
-    end, second = window(model, variables, middle, x[3:])
-    assert_trees_equal(end, state)
-    assert_trees_equal(jax.tree.map(jnp.add, first, second), whole)
-    restarted = window(model, variables, None, x[3:])[1]
-    assert (restarted[0] != second[0]).any()  # the state matters
+    whole, first, second, restarted = windows(model, variables, x)
+    assert_trees_equal(second[0], whole[0])
+    assert_trees_equal(jax.tree.map(np.add, first[1], second[1]), whole[1])
+    assert (np.asarray(restarted[1][0]) != second[1][0]).any()  # the state matters
 
 
 @every_model
 def test_none_is_the_state_at_rest(name):
     model, variables, x = started(name)
-    at_rest = model.rest(B, x.shape[2:])
+    at_rest = jax.jit(model.rest, static_argnums=(0, 1))(B, x.shape[2:])
     assert_trees_equal(
-        window(model, variables, at_rest, x),
-        window(model, variables, None, x),
+        window(model, variables, at_rest, x), windows(model, variables, x)[0]
     )
 
 
@@ -118,12 +134,17 @@ def test_jit_changes_nothing(name):
 @every_model
 def test_samples_of_a_batch_do_not_meet(name):
     model, variables, x = started(name)
-    together = apply(model, variables, x)
+    together = jax.tree.map(np.asarray, apply(model, variables, x))
     for i in range(B):
-        alone = apply(model, variables, x[:, i : i + 1])
+        alone = apply(model, variables, np.asarray(x)[:, i : i + 1])
         assert_trees_equal(alone, jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], together))
 
 
+def normal(seed, shape):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@jax.jit
 def events_of(x, saturated=0):
     spikes = SpikeTensor.from_dense(x).to_event(N)
     return SpikeTensor.from_event(spikes.data, N, saturated=saturated)
@@ -139,23 +160,18 @@ def test_events_and_a_dense_train_give_the_same_run_and_counts(name):
 def test_events_and_a_dense_train_give_the_same_gradient(name):
     model, variables, x = started(name)
     variables = jax.tree.map(
-        lambda leaf: leaf + 0.02 * jax.random.normal(jax.random.key(leaf.size), leaf.shape),
-        variables,
+        lambda leaf: leaf + 0.02 * normal(leaf.size, leaf.shape), variables
     )
-    weights = jax.random.normal(jax.random.key(3), (B, CLASSES))
-
-    def loss(variables, x):
-        return (weights * model.apply(variables, x)[0]).sum()
-
-    by_events, by_train = (jax.jit(jax.grad(loss))(variables, form) for form in (events_of(x), x))
+    weights = normal(3, (B, CLASSES))
+    by_events, by_train = (gradients(model, variables, form, weights) for form in (events_of(x), x))
     for leaf in jax.tree.leaves(by_train):
-        assert (leaf != 0).any()
+        assert (np.asarray(leaf) != 0).any()
     assert_trees_close(by_events, by_train, 1e-5)
 
 
 def test_spikes_lost_by_the_input_are_passed_on_as_saturated():
     model, variables, x = started("mlp")
-    count = apply(model, variables, events_of(x, saturated=[4, 0, 2]))[1]["dense0/kernel"]
+    count = apply(model, variables, events_of(x, np.array([4, 0, 2])))[1]["dense0/kernel"]
     assert count.saturated.tolist() == [4, 0, 2]
 
 
@@ -164,7 +180,7 @@ def test_the_output_of_every_cnn_layer_has_the_shape_of_its_state():
     traces = apply(model, variables, x, model.layer_names)[2]
     shapes = [traces[layer].membrane.shape[1:] for layer in model.layer_names]
     assert shapes == [(B, 4, 3, 2), (B, 2, 2, 3), (B, CLASSES)]
-    assert [state.v.shape for state in model.rest(B, MAP)] == shapes
+    assert [state.v.shape for state in jax.eval_shape(lambda: model.rest(B, MAP))] == shapes
 
 
 # Synapses
@@ -239,10 +255,15 @@ def test_synapses_are_the_linear_maps_of_the_network(name):
     ):
         assert key == f"{layer}/kernel"
         params = variables["params"][layer]
-        current = jax.vmap(jax.vmap(synapse))(signal) + params["bias"]
         neuron = params.get("spiking", {}).get("neuron", {})
-        state = model.neuron.rest(current.shape[1:])
-        spikes = model.neuron.unroll(neuron, state, current)[1]
+
+        @jax.jit
+        def spikes_of(signal, bias, neuron, synapse=synapse):
+            current = jax.vmap(jax.vmap(synapse))(signal) + bias
+            state = model.neuron.rest(current.shape[1:])
+            return model.neuron.unroll(neuron, state, current)[1]
+
+        spikes = spikes_of(signal, params["bias"], neuron)
         np.testing.assert_array_equal(spikes, traces[layer].spikes)
         signal = spikes
 
@@ -256,19 +277,20 @@ def test_synapses_are_the_linear_maps_of_the_network(name):
 def test_an_input_of_the_wrong_rank_is_refused_by_the_first_layer(name, shape):
     model, variables, _ = started(name)
     with pytest.raises(ValueError, match=rf"{model.layer_names[0]}: input must be \[T, B, "):
-        apply(model, variables, jnp.zeros(shape))
+        apply(model, variables, np.zeros(shape, np.float32))
 
 
 @every_model
 def test_no_step_another_width_or_another_batch_than_the_state_is_refused(name):
     model, variables, x = started(name)
+    x = np.asarray(x)
     with pytest.raises(ValueError):
         apply(model, variables, x[:0])
     with pytest.raises(ValueError, match="channels"):
         apply(model, variables, x[..., :-1])
-    state = window(model, variables, None, x[:, 1:])[0]
+    state = jax.eval_shape(lambda: model.rest(B - 1, x.shape[2:]))
     with pytest.raises(ValueError):
-        window(model, variables, state, x)
+        jax.eval_shape(partial(window, model), variables, state, x)
 
 
 @every_model
@@ -280,15 +302,16 @@ def test_an_unknown_layer_to_trace_is_refused(name):
 
 def test_spikes_as_integers_or_booleans_are_spikes():
     model, variables, x = started("mlp")
-    for dtype in (jnp.int32, jnp.int8, jnp.bool_):
-        assert_trees_equal(apply(model, variables, x.astype(dtype)), apply(model, variables, x))
+    for dtype in (np.int32, np.int8, np.bool_):
+        signal = np.asarray(x).astype(dtype)
+        assert_trees_equal(apply(model, variables, signal), apply(model, variables, x))
 
 
 def test_the_initial_kernel_has_the_asked_variance():
     gain, inputs, outputs = 3.0, 400, 300
     model = MLP((outputs, CLASSES), gain=gain)
     variables = jax.jit(model.init)(jax.random.key(4), jnp.zeros((1, 1, inputs)))
-    kernel = variables["params"]["dense0"]["kernel"]
+    kernel = np.asarray(variables["params"]["dense0"]["kernel"])
     count = inputs * outputs
     sigma = gain / math.sqrt(inputs)
     assert abs(kernel.mean()) < 5 * sigma / math.sqrt(count)
@@ -297,7 +320,8 @@ def test_the_initial_kernel_has_the_asked_variance():
 
 def test_input_of_another_width_or_kind_is_refused():
     mlp, cnn = MLP(features=(4, 3)), CNN(channels=(2,), num_classes=3)
-    variables = mlp.init(jax.random.key(0), jnp.zeros((1, 1, 5)))
+    variables = jax.eval_shape(mlp.init, jax.random.key(0), np.zeros((1, 1, 5), np.float32))
+    variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), variables)
     with pytest.raises(ValueError, match="dense0: input must have 5 channels, got 6"):
         mlp.apply(variables, jnp.zeros((2, 1, 6)))
     with pytest.raises(ValueError, match="state must hold the 2 layers, got 1"):
@@ -310,7 +334,7 @@ def test_input_of_another_width_or_kind_is_refused():
 
 def test_a_recurrent_layer_can_be_traced():
     model = MLP(features=(4, 3), neuron=recurrent(lif()))
-    x = jnp.ones((5, 2, 6))
-    variables = model.init(jax.random.key(0), x)
-    _, _, traces = model.apply(variables, x, ("dense0",))
+    x = np.ones((5, 2, 6), np.float32)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
+    _, _, traces = apply(model, variables, x, ("dense0",))
     assert traces["dense0"].membrane.shape == (5, 2, 4)
