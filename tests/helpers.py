@@ -60,16 +60,18 @@ NEURONS = {
 
 def currents(shape=(T, B, N), seed=0, dtype=jnp.float32):
     """Random currents that let most neurons of the table fire now and then."""
-    return (0.5 + 0.8 * jax.random.normal(jax.random.key(seed), shape)).astype(dtype)
+    normal = np.random.default_rng(seed).normal(size=shape)
+    return jnp.asarray((0.5 + 0.8 * normal).astype(dtype))
 
 
 def started(neuron, shape=(B, N), dtype=jnp.float32):
     """Returns params and a state away from rest."""
     params = neuron.init(jax.random.key(1), shape[1:])
-    leaves, tree = jax.tree.flatten(neuron.rest(shape, dtype))
-    keys = jax.random.split(jax.random.key(2), len(leaves))
-    leaves = [0.25 * jax.random.uniform(key, shape, dtype) for key in keys]
-    return params, jax.tree.unflatten(tree, leaves)
+    rest = jax.eval_shape(lambda: neuron.rest(shape, dtype))
+    random = np.random.default_rng(2)
+    return params, jax.tree.map(
+        lambda leaf: jnp.asarray((0.25 * random.random(leaf.shape)).astype(leaf.dtype)), rest
+    )
 
 
 def membrane_at(state, value):

@@ -1,6 +1,7 @@
 """Laws that every neuron of ``helpers.NEURONS`` obeys."""
 
 import math
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -27,59 +28,70 @@ def rows(predicate=lambda row: True):
     return pytest.mark.parametrize("row", chosen)
 
 
+@partial(jax.jit, static_argnums=0)
+def unrolled(neuron, params, state, x):
+    return neuron.unroll(params, state, x)
+
+
+@cache
+def runs(neuron):
+    """Runs of two inputs that the laws compare, by name, in one program."""
+
+    @jax.jit
+    def all_runs(params, state, x):
+        run = partial(neuron.unroll, params)
+        half, first = run(state, x[0, :2])
+        end, second = run(half, x[0, 2:])
+        return {
+            "halves": (end, jnp.concatenate([first, second])),
+            "silence": run(neuron.rest((B, N)), jnp.zeros((T, B, N))),
+            "mapped": jax.vmap(run, (None, 0))(state, x),
+            "one by one": [run(state, one) for one in x],
+        }
+
+    return all_runs(*started(neuron), currents((2, T, B, N)))
+
+
 @rows()
 def test_resuming_from_the_carry_equals_one_run(row):
-    params, state = started(row.neuron)
-    x = currents()
-    last, outputs = row.neuron.unroll(params, state, x)
-    half, first = row.neuron.unroll(params, state, x[:2])
-    end, second = row.neuron.unroll(params, half, x[2:])
-    assert_trees_close((end, jnp.concatenate([first, second])), (last, outputs), 1e-6)
+    assert_trees_close(runs(row.neuron)["halves"], runs(row.neuron)["one by one"][0], 1e-6)
 
 
 @rows()
 def test_zero_current_stays_at_rest(row):
-    params = row.neuron.init(jax.random.key(0), (N,))
     rest = row.neuron.rest((B, N))
-    assert_trees_equal(
-        row.neuron.unroll(params, rest, jnp.zeros((T, B, N))), (rest, jnp.zeros((T, B, N)))
-    )
+    assert_trees_equal(runs(row.neuron)["silence"], (rest, np.zeros((T, B, N), np.float32)))
 
 
 @rows(lambda row: row.integrates)
 def test_an_integrator_counts_what_it_is_given(row):
     inner = getattr(row.neuron, "neuron", getattr(row.neuron, "membrane", row.neuron))
     threshold, steps, levels = inner.threshold, 13, 17
-    current = jnp.arange(levels) * (threshold / (levels - 1))  # dyadic, up to the threshold
+    current = np.arange(levels, dtype=np.float32) * (threshold / (levels - 1))  # dyadic, up to it
     params = row.neuron.init(jax.random.key(0), (levels,))
     state = membrane_at(row.neuron.rest((1, levels)), threshold / 2)
-    _, spikes = row.neuron.unroll(params, state, jnp.tile(current, (steps, 1, 1)))
+    _, spikes = unrolled(row.neuron, params, state, np.tile(current, (steps, 1, 1)))
     expected = [math.floor(steps * level / (levels - 1) + 0.5) for level in range(levels)]
-    np.testing.assert_array_equal(spikes.sum((0, 1)), expected)
+    np.testing.assert_array_equal(np.asarray(spikes).sum((0, 1)), expected)
 
 
 @rows()
 def test_jit_equals_no_jit(row):
     params, state = started(row.neuron)
-    compiled = jax.jit(row.neuron.unroll)(params, state, currents())
     with jax.disable_jit():
-        plain = row.neuron.unroll(params, state, currents())
-    assert_trees_close(compiled, plain, 1e-6)
+        plain = row.neuron.unroll(params, state, currents((2, T, B, N))[0])
+    assert_trees_close(runs(row.neuron)["one by one"][0], plain, 1e-6)
 
 
 @rows()
 def test_vmap_equals_a_loop(row):
-    params, state = started(row.neuron)
-    x = currents((4, T, B, N))
-    together = jax.vmap(row.neuron.unroll, (None, None, 0))(params, state, x)
-    one_by_one = [row.neuron.unroll(params, state, x[i]) for i in range(4)]
-    assert_trees_close(together, jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one), 1e-6)
+    one_by_one = jax.tree.map(lambda *leaves: np.stack(leaves), *runs(row.neuron)["one by one"])
+    assert_trees_close(runs(row.neuron)["mapped"], one_by_one, 1e-6)
 
 
 @rows(lambda row: row.spiking)
 def test_spikes_are_zero_or_one_and_both_occur(row):
-    params, state = started(row.neuron)
-    _, spikes = row.neuron.unroll(params, state, currents((40, B, N)))
+    _, spikes = runs(row.neuron)["mapped"]
     assert set(np.unique(spikes)) == {0.0, 1.0}
 
 
@@ -88,26 +100,29 @@ def test_spikes_are_zero_or_one_and_both_occur(row):
 def test_the_state_keeps_its_dtype_and_spikes_come_in_the_currents(row, kept):
     params = row.neuron.init(jax.random.key(0), (N,))
     rest = row.neuron.rest((B, N), kept)
-    state, outputs = row.neuron.unroll(params, rest, currents(dtype=jnp.bfloat16))
+    state, outputs = jax.eval_shape(row.neuron.unroll, params, rest, currents(dtype=jnp.bfloat16))
     assert outputs.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype(kept)}
 
 
 @rows()
 def test_unroll_is_the_plain_loop_in_values_and_gradients(row):
-    params, state = started(row.neuron)
-    weights = jax.random.normal(jax.random.key(3), (T, B, N))
+    weights = np.random.default_rng(3).normal(size=(T, B, N)).astype(np.float32)
 
-    def run(loop):
+    def run(loop, *arguments):
         def loss(params, state, x):
             last, outputs = loop(params, state, x)
             final = sum(jnp.sum(leaf * weights[0]) for leaf in jax.tree.leaves(last))
             return jnp.sum(outputs * weights) + final, (last, outputs)
 
-        return jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(params, state, currents())
+        return jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(*arguments)
 
-    plain = run(lambda params, state, x: unroll(row.neuron.step, params, state, x))
-    assert_trees_close(run(row.neuron.unroll), plain)
+    @jax.jit
+    def both(*arguments):
+        plain = partial(unroll, row.neuron.step)
+        return run(row.neuron.unroll, *arguments), run(plain, *arguments)
+
+    assert_trees_close(*both(*started(row.neuron), currents()))
 
 
 @rows()
@@ -120,9 +135,9 @@ def test_gradients_are_finite_and_reach_parameters_and_currents(row):
             jnp.sum(leaf) for leaf in jax.tree.leaves(last)
         )
 
-    gradients = jax.grad(loss, argnums=(0, 1))(params, currents())
-    for gradient in jax.tree.leaves(gradients):
-        assert jnp.isfinite(gradient).all()
+    gradients = jax.jit(jax.grad(loss, argnums=(0, 1)))(params, currents())
+    for gradient in map(np.asarray, jax.tree.leaves(gradients)):
+        assert np.isfinite(gradient).all()
         assert (gradient != 0).any()
 
 
@@ -135,29 +150,30 @@ def test_a_feature_map_is_its_flattened_neurons(row):
     def flat(lead):
         return lambda leaf: leaf.reshape(*lead, -1)
 
-    last, outputs = row.neuron.unroll(params, state, x)
-    flat_params, flat_state = jax.tree.map(flat(()), params), jax.tree.map(flat((B,)), state)
-    assert_trees_close(
-        (jax.tree.map(flat((B,)), last), outputs.reshape(T, B, -1)),
-        row.neuron.unroll(flat_params, flat_state, x.reshape(T, B, -1)), 1e-6,
-    )
+    @jax.jit
+    def both(params, state, x):
+        last, outputs = row.neuron.unroll(params, state, x)
+        flat_params, flat_state = jax.tree.map(flat(()), params), jax.tree.map(flat((B,)), state)
+        return (
+            (jax.tree.map(flat((B,)), last), outputs.reshape(T, B, -1)),
+            row.neuron.unroll(flat_params, flat_state, x.reshape(T, B, -1)),
+        )
+
+    assert_trees_close(*both(params, state, x), 1e-6)
 
 
 @rows()
 def test_neurons_hash_and_are_static_arguments(row):
-    @jax.jit
-    def rest_of(x):
-        return row.neuron.rest(x.shape)
+    @partial(jax.jit, static_argnums=0)
+    def stepped(neuron, params, state, x):
+        return neuron.step(params, state, x), neuron.rest(x.shape)
 
-    step = jax.jit(lambda neuron, *args: neuron.step(*args), static_argnums=0)
     params, state = started(row.neuron)
-    assert_trees_close(
-        step(row.neuron, params, state, currents()[0]),
-        row.neuron.step(params, state, currents()[0]), 1e-6,
-    )
+    step, rest = stepped(row.neuron, params, state, currents((B, N)))
+    assert_trees_close(step, row.neuron.step(params, state, currents((B, N))), 1e-6)
     assert hash(row.neuron) == hash(type(row.neuron)(**vars(row.neuron)))
     assert row.neuron == type(row.neuron)(**vars(row.neuron))
-    assert_trees_equal(rest_of(currents()[0]), row.neuron.rest((B, N)))
+    assert_trees_equal(rest, row.neuron.rest((B, N)))
 
 
 @rows()
