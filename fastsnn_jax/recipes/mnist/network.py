@@ -79,12 +79,18 @@ def fan_outs(model: Any, input_shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     x = jnp.zeros((1, 1, *input_shape))
     variables = jax.eval_shape(model.init, jax.random.key(0), x)
     activity = jax.eval_shape(model.apply, variables, x)[1]
-    ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), variables)
-    synapses = model.synapses(ones, input_shape)
-    return {
-        key: np.asarray(fan_out(synapses[key], activity[key].events.shape[1:]), np.int64)
-        for key in activity_keys(model)[:-1]
-    }
+    ones = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), variables)
+
+    @jax.jit  # a start costs one compilation, not one an operation
+    def counted(ones):
+        synapses = model.synapses(ones, input_shape)
+        return {
+            key: fan_out(synapses[key], activity[key].events.shape[1:])
+            for key in activity_keys(model)[:-1]
+        }
+
+    counts = counted(ones)  # which jit sorts by name
+    return {key: np.asarray(counts[key], np.int64) for key in activity_keys(model)[:-1]}
 
 
 def architecture(config: MnistConfig, fans: Mapping[str, np.ndarray]) -> Architecture:
