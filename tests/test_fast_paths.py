@@ -1,5 +1,7 @@
 """Bit words, time sums and the bias against their plain twins."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,23 +11,23 @@ from fastsnn_jax.kernels.bit_words import pack_words, words_to_events
 from fastsnn_jax.kernels.time_sum import add_bias, sum_over_time
 
 
+@partial(jax.jit, static_argnums=1)
+def events_of_words(train, channels):
+    words = pack_words(lambda _, column: column, jnp.moveaxis(train, -1, 0), (4, 3))
+    return words_to_events(words, channels, channels)
+
+
 @pytest.mark.parametrize("channels", [1, 31, 32, 33, 70])
 @pytest.mark.parametrize("density", [0.0, 0.1, 1.0])
 def test_words_give_back_the_channels_that_fired(channels, density):
     train = np.random.default_rng(channels).random((4, 3, channels)) < density
-
-    def fires(channel, column):
-        del channel
-        return column
-
-    words = pack_words(fires, jnp.moveaxis(jnp.asarray(train), -1, 0), (4, 3))
-    index, lost = words_to_events(words, channels, channels)
+    index, lost = map(np.asarray, events_of_words(train, channels))
     assert int(lost.sum()) == 0
     for t in range(4):
         for b in range(3):
             fired = np.flatnonzero(train[t, b])
             np.testing.assert_array_equal(index[t, b, : len(fired)], fired)
-            assert (np.asarray(index[t, b, len(fired):]) == channels).all()
+            assert (index[t, b, len(fired):] == channels).all()
 
 
 def test_events_beyond_the_capacity_are_counted():
@@ -52,7 +54,7 @@ def test_bias_gradient_equals_that_of_plain_addition(shape):
     def loss(add):
         return lambda current, bias: jnp.sum(jnp.cos(add(current, bias)))
 
-    fast = jax.value_and_grad(loss(add_bias), (0, 1))(current, bias)
-    plain = jax.value_and_grad(loss(lambda c, b: c + b), (0, 1))(current, bias)
+    fast = jax.jit(jax.value_and_grad(loss(add_bias), (0, 1)))(current, bias)
+    plain = jax.jit(jax.value_and_grad(loss(lambda c, b: c + b), (0, 1)))(current, bias)
     for got, expected in zip(jax.tree.leaves(fast), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)

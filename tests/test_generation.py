@@ -23,7 +23,7 @@ def built(kind):
         vocab_size=V, d_model=8, n_heads=2, n_layers=2, d_ff=12, window=3, attn_kind=kind,
         spiking=False, tie_lm_head=False,
     ))
-    variables = model.init(jax.random.key(2), jnp.zeros((1, 1), jnp.int32))
+    variables = jax.jit(model.init)(jax.random.key(2), np.zeros((1, 1), np.int32))
     # What a token says is to outweigh what attention adds, or soon all text is alike.
     embedding = variables["params"]["embed"]
     embedding["embedding"] = 20.0 * embedding["embedding"]
@@ -34,18 +34,22 @@ def prompt(length=L, seed=0):
     return np.random.default_rng(seed).integers(0, V, (B, length)).astype(np.int32)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def forward(model, variables, tokens):
+    return model.apply(variables, tokens)[0]
+
+
 def greedy_by_hand(kind, tokens):
     """Appends N times the likeliest token of a forward pass over the text so far.
 
     The text is padded to one length: no position sees a later one.
     """
     model, variables = built(kind)
-    forward = jax.jit(lambda tokens: model.apply(variables, tokens)[0])
     length = tokens.shape[1]
     text = np.zeros((B, L + N), np.int32)
     text[:, :length] = tokens
     for at in range(length, length + N):
-        text[:, at] = np.asarray(forward(text))[:, at - 1].argmax(-1)
+        text[:, at] = np.asarray(forward(model, variables, text))[:, at - 1].argmax(-1)
     return text[:, length:length + N]
 
 

@@ -1,6 +1,7 @@
 """Runs of the MNIST recipe on a small data set, and what they leave."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -105,13 +106,17 @@ def test_the_headline_names_the_figures_of_the_record(finished):
     assert headline["train_samples_per_s"] > 0 and headline["epochs_trained"] == 2
 
 
-def spikes_by_hand(run, variables, model, images, key):
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def answered(config, model, variables, images, key):
+    """Logits of images and the dense trains of input and layers, in one program."""
+    signal = encode(config, InputPlan("dense", 1, 0.0), key, jnp.float32(images) / 255)
+    logits, _, traces = model.apply(variables, signal, model.layer_names)
+    return logits, [signal, *(traces[name].spikes for name in model.layer_names)]
+
+
+def spikes_by_hand(config, variables, model, images, key):
     """Input, hidden and output spikes of images by summing dense trains, on the host."""
-    plan = InputPlan("dense", 1, 0.0)
-    signal = encode(run.config, plan, key, jnp.float32(images) / 255)
-    traced = jax.jit(lambda variables, signal: model.apply(variables, signal, model.layer_names))
-    traces = traced(variables, signal)[2]
-    trains = [signal, *(traces[name].spikes for name in model.layer_names)]
+    trains = answered(config, model, variables, images, key)[1]
     return [int(np.asarray(train, np.int64).sum()) for train in trains]
 
 
@@ -123,7 +128,8 @@ def test_inference_spikes_are_those_of_an_independent_recount(name, request):
     model, variables, record = load_run(run.directory)
     # One batch of all 37 images, padding none: the key of batch 0.
     key = jax.random.fold_in(jax.random.split(jax.random.key(run.config.seed + 2), 2)[1], 0)
-    counted = spikes_by_hand(run, variables, model, tiny_dataset().test_images[:37], key)
+    counted = spikes_by_hand(
+        run.config, variables, model, tiny_dataset().test_images[:37], key)
     inference = record["inference_spikes"]
     expected = (counted[0], sum(counted[1:-1]), counted[-1])
     assert tuple(inference[f"total_{n}"] for n in ("input", "hidden", "output")) == expected
@@ -141,8 +147,7 @@ def test_training_spikes_of_the_first_step_are_those_of_an_independent_recount(f
     loss = network.make_loss(model, config, plan_inputs(config, learn.images))
     batch = learn.images[:16], learn.labels[:16]
     _, sums = jax.jit(loss)(params, jax.tree.map(jnp.asarray, batch), key)
-    run = type("Run", (), {"config": config})
-    by_hand = spikes_by_hand(run, {"params": params}, model, batch[0], jax.random.split(key)[1])
+    by_hand = spikes_by_hand(config, {"params": params}, model, batch[0], jax.random.split(key)[1])
     assert [int(sums["spikes"][n]) for n in ("input", "hidden", "output")] == by_hand
     assert int(sums["samples"]) == 16 and int(sums["spikes"]["saturated"]) == 0
 
@@ -161,9 +166,8 @@ def test_a_loaded_run_reproduces_its_test_accuracy_and_confusion(name, request):
     model, variables, record = load_run(run.directory)
     test = tiny_dataset().test
     key = jax.random.split(jax.random.key(run.config.seed + 2), 2)[0]
-    signal = encode(run.config, InputPlan("dense", 1, 0.0), jax.random.fold_in(key, 0),
-                    jnp.float32(test.images) / 255)
-    answers = np.asarray(model.apply(variables, signal)[0].argmax(-1))
+    logits, _ = answered(run.config, model, variables, test.images, jax.random.fold_in(key, 0))
+    answers = np.asarray(logits).argmax(-1)
     confusion = np.zeros((10, 10), int)
     np.add.at(confusion, (test.labels, answers), 1)
     assert record["confusion_matrix"] == confusion.tolist()
@@ -333,10 +337,8 @@ def test_neurons_silent_over_all_of_inference_are_counted(finished):
     hidden = finished.record["activity"]["dense1/kernel"]
     model, variables, _ = load_run(finished.directory)
     key = jax.random.fold_in(jax.random.split(jax.random.key(2), 2)[1], 0)
-    signal = encode(finished.config, InputPlan("dense", 1, 0.0), key,
-                    jnp.float32(tiny_dataset().test_images[:37]) / 255)
-    activity = model.apply(variables, signal)[1]
-    silent = int((np.asarray(activity["dense1/kernel"].events).sum(0) == 0).sum())
+    _, trains = answered(finished.config, model, variables, tiny_dataset().test_images[:37], key)
+    silent = int((np.asarray(trains[1]).sum((0, 1)) == 0).sum())
     assert hidden["silent"] == silent and hidden["neurons"] == 400
 
 

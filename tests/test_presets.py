@@ -1,5 +1,7 @@
 """LIF presets: the values, ties and gradients of the libraries they are named after."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,14 +16,28 @@ CURRENT = [1.0, 0.75, 1.5, 0.25]
 
 def trace(neuron, current):
     """Returns membranes and spikes of neurons of shape [1, N] or [1], step by step."""
-    current = jnp.asarray(current, jnp.float32).reshape(len(current), 1, -1)
+    current = np.float32(current).reshape(len(current), 1, -1)
+    return [np.squeeze(np.asarray(values)) for values in _trace(neuron, current)]
 
+
+@partial(jax.jit, static_argnums=0)
+def _trace(neuron, current):
     def step(params, state, x):
         state, spikes = neuron.step(params, state, x)
         return state, (state.v, spikes)
 
-    v, spikes = unroll(step, {}, neuron.rest(current.shape[1:]), current)[1]
-    return np.squeeze(v), np.squeeze(spikes)
+    return unroll(step, {}, neuron.rest(current.shape[1:]), current)[1]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def spike_and_gradient(neuron, at, x1, x2):
+    """Spike ``at`` of currents x1, x2 and none, and its derivative with respect to x1."""
+
+    def spike(x1):
+        currents = jnp.stack([x1, x2, 0.0])[:, None]
+        return neuron.unroll({}, neuron.rest((1,)), currents)[1][at, 0]
+
+    return jax.value_and_grad(spike)(x1)
 
 
 @pytest.mark.parametrize(
@@ -86,14 +102,7 @@ def test_gradients_worked_out_by_hand(name, x1, x2):
     else:
         u2, kept = decay * u1 * (1 - s1) + gain * x2, decay * ((1 - s1) - u1 * g(u1 - 1))
 
-    neuron = lif_preset(name)
-    late = name == "spyx"
-
-    def second_spike(x1):
-        currents = jnp.stack([x1, x2, 0.0])[:, None]
-        return neuron.unroll({}, neuron.rest((1,)), currents)[1][1 + late, 0]
-
-    value, gradient = jax.value_and_grad(second_spike)(jnp.float32(x1))
+    value, gradient = spike_and_gradient(lif_preset(name), 2 if name == "spyx" else 1, x1, x2)
     assert value == heaviside(u2 - 1)
     np.testing.assert_allclose(gradient, g(u2 - 1) * kept * gain, rtol=1e-4)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fastsnn_jax import scope
-from fastsnn_jax._typing import Params
+from fastsnn_jax._typing import Array, Params
 from fastsnn_jax.data import Examples
 from fastsnn_jax.recipes.mnist.config import MnistConfig
 from fastsnn_jax.recipes.mnist.inputs import InputPlan, encode
@@ -47,11 +47,16 @@ def _traces(config: MnistConfig, model: Any, params: Params, test: Examples) -> 
     """Rasters of input and first hidden layer for a few digits; membranes for the first of them."""
     chosen = np.unique(test.labels, return_index=True)[1][:NUM_DIGITS]
     images = test.images[chosen]
-    plan = InputPlan("dense", 1, 0.0)
-    scaled = jnp.asarray(images, jnp.float32) / 255
-    signal = encode(config, plan, jax.random.key(config.seed), scaled)
     layer = model.layer_names[0]
-    _, _, traces = model.apply({"params": params}, signal, (layer,))
+
+    @jax.jit
+    def shown(params: Params, images: Array):
+        plan = InputPlan("dense", 1, 0.0)
+        scaled = images.astype(jnp.float32) / 255
+        signal = encode(config, plan, jax.random.key(config.seed), scaled)
+        return signal, model.apply({"params": params}, signal, (layer,))[2]
+
+    signal, traces = shown(params, images)
     steps, count = config.num_steps, len(chosen)
     trains = {
         name: np.asarray(values).reshape(steps, count, -1)
