@@ -282,6 +282,7 @@ def test_inspect_refuses_what_is_no_record_of_this_kind(tmp_path, monkeypatch):
 # Processes
 
 
+KILLS = 3  # of the whole command; ten of the loop itself are in test_resume.py
 LONG = ("--smoke", "--corpus", "hamlet.txt", "--steps", "30", "--compare-ann")
 
 
@@ -347,7 +348,7 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_bits(uninterrupted, 
         while not (out / "record.json").exists():
             resume = (out / "config.json").exists()
             process = start(tmp_path, *(("--resume", out) if resume else (*LONG, "--out", out)))
-            limit = draw.uniform(0.3, 0.95) * seconds if kills < 5 else 600
+            limit = draw.uniform(0.3, 0.95) * seconds if kills < KILLS else 600
             try:
                 _, errors = process.communicate(timeout=limit)
                 assert process.returncode == 0, errors
@@ -356,7 +357,7 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_bits(uninterrupted, 
                 process.communicate()
                 kills += 1
         assert outcome(out) == expected
-        if kills >= 5:
+        if kills >= KILLS:
             return
 
 

@@ -62,6 +62,7 @@ def finished(tmp_path_factory):
     return *command_line(directory, *QUICK, "--epochs", "1", "--out", out), out
 
 
+@pytest.mark.slow
 def test_a_run_exits_0_and_ends_with_one_json_object_of_the_headline_fields(finished):
     status, output, errors, out = finished
     assert status == 0, errors
@@ -74,6 +75,7 @@ def test_a_run_exits_0_and_ends_with_one_json_object_of_the_headline_fields(fini
     assert "data: digits" in errors and "epoch 1/1" in errors
 
 
+@pytest.mark.slow
 def test_inspect_prints_a_readable_record_and_the_headline(finished):
     out = finished[-1]
     status, output, errors = command_line(out.parent, "inspect", out)
@@ -82,6 +84,7 @@ def test_inspect_prints_a_readable_record_and_the_headline(finished):
     assert "confusion" in output and len(output.splitlines()) > 40
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_run_says_so_and_changes_nothing(finished):
     out = finished[-1]
     before = contents(out)
@@ -233,6 +236,7 @@ def test_a_batch_larger_than_the_data_is_refused_before_the_fallback_is_announce
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_an_existing_run_is_no_out_and_conflicts_are_no_resume(finished):
     out = finished[-1]
     refused = {
@@ -268,12 +272,14 @@ def damage_checkpoint(out):
     (lambda out: (out / "config.json").write_text("{"), "expected the configuration of a run"),
     (lambda out: (out / "record.json").write_text("{"), "expected a readable record"),
 ], ids=["checkpoint", "configuration", "record"])
+@pytest.mark.slow
 def test_a_damaged_run_is_not_resumed(finished, tmp_path, damage, message):
     out = unfinished(finished, tmp_path)
     damage(out)
     assert message in one_line(tmp_path, "--resume", out)
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_inspect_refuses_what_is_no_finished_run_with_one_line(finished, tmp_path):
     assert "expected a readable record of a run" in one_line(tmp_path, "inspect", "nowhere")
@@ -286,6 +292,7 @@ def test_inspect_refuses_what_is_no_finished_run_with_one_line(finished, tmp_pat
 # Interruptions
 
 
+KILLS = 3  # of the whole command; ten of the loop itself are in test_resume.py
 LONG = ("--dataset", "digits", "--num-steps", "6", "--batch-size", "16", "--epochs", "6")
 
 
@@ -333,11 +340,11 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_bits(uninterrupted, 
     draw, kills = random.Random(0), 0
     for attempt in itertools.count():
         out = tmp_path / f"run{attempt}"
-        while kills < 5 or not (out / "record.json").exists():
+        while kills < KILLS or not (out / "record.json").exists():
             begun = (out / "config.json").exists()
             process = start(tmp_path, *(("--resume", out) if begun else (*LONG, "--out", out)))
             try:
-                limit = draw.uniform(0.2, 0.9) * seconds if kills < 5 else 300
+                limit = draw.uniform(0.2, 0.9) * seconds if kills < KILLS else 300
                 assert process.wait(timeout=limit) == 0
             except subprocess.TimeoutExpired:
                 kills += 1
@@ -346,7 +353,7 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_bits(uninterrupted, 
             if process.returncode == 0:
                 break
         assert_same_outcome(out, expected)
-        if kills >= 5:
+        if kills >= KILLS:
             return
 
 

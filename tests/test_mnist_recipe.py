@@ -160,7 +160,9 @@ def test_training_totals_are_integers_over_every_sample_seen(finished):
         assert spikes[f"{name}_per_sample"] == spikes[f"total_{name}"] / 192
 
 
-@pytest.mark.parametrize("name", ["finished", "notebook", "cnn"])
+@pytest.mark.parametrize(
+    "name", ["finished", *(pytest.param(n, marks=pytest.mark.slow) for n in ("notebook", "cnn"))]
+)
 def test_a_loaded_run_reproduces_its_test_accuracy_and_confusion(name, request):
     run = request.getfixturevalue(name)
     model, variables, record = load_run(run.directory)

@@ -24,7 +24,10 @@ MODELS = {
     "cnn": (CNN((2, 3), CLASSES, lif(0.5)), MAP),
     "cnn_learned": (CNN((5,), CLASSES, LEARNED, logit_scale=0.25), MAP),
 }
-every_model = pytest.mark.parametrize("name", MODELS)
+FAST = ("mlp", "mlp_learned", "cnn")  # every kind of layer and of parameter
+every_model = pytest.mark.parametrize("name", [
+    name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in MODELS
+])
 
 
 def train_of(shape, rate=0.4, seed=0):

@@ -34,6 +34,7 @@ def run_blocks(text: str, name: str) -> int:
     return ran
 
 
+@pytest.mark.slow
 def test_the_readme_examples_run_and_print_what_they_say(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run_blocks(README.read_text("utf-8"), "README.md") >= 1

@@ -57,6 +57,7 @@ def test_a_run_killed_at_random_moments_ends_bit_identical(tmp_path, kills):
     pytest.fail(f"only {done} kills found the run alive")
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_within_three_seconds_with_130_and_can_be_resumed(tmp_path):
     process = start(tmp_path / "run", "--pause", 0.5)
     for _ in range(3):

@@ -68,6 +68,7 @@ def eight():
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_eight_devices_train_as_one(eight):
     assert eight["devices"] == 8
     for one, other in zip(*eight["params"], strict=True):
@@ -75,15 +76,18 @@ def test_eight_devices_train_as_one(eight):
     np.testing.assert_allclose(*eight["losses"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_eight_devices_count_as_one(eight):
     assert eight["totals"][0] == eight["totals"][1]
     assert eight["validation"][0] == eight["validation"][1]
 
 
+@pytest.mark.slow
 def test_a_step_gathers_nothing_only_gradients_and_sums_travel(eight):
     assert eight["collectives"] == [["all-reduce"]] * 2  # the second works in two parts
 
 
+@pytest.mark.slow
 def test_the_default_mesh_has_as_many_devices_as_divide_the_batch(eight):
     assert eight["fitting"] == [8, 4, None]
 
