@@ -35,6 +35,7 @@ _FLAGS = {  # field of the configuration: (type, what it is)
     "max_rate": (float, "Poisson rate of a white pixel in Hz"),
     "latency_window": (int, "steps over which latency spikes spread"),
     "learning_rate": (float, "of Adam"),
+    "energy_weight": (float, "price of the synaptic operations that training can save"),
 }
 _RENAMED = {"max_rate": "max_rate_hz"}
 

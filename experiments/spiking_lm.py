@@ -31,6 +31,7 @@ _FLAGS = {  # field of the configuration: (type, what it is)
     "context": (int, "tokens per training window"),
     "batch_size": (int, "windows per update"),
     "learning_rate": (float, "peak of the schedule"),
+    "energy_weight": (float, "price of a synaptic operation in the loss"),
     "vocab_size": (int, "of the model; None: the tokenizer's"),
     "generate": (str, "text to continue; None: the start of the held-out text"),
 }

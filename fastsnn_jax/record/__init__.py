@@ -1,5 +1,6 @@
 """The record of a run, ``record.json``: built, validated, written whole, read back, printed."""
 
+from fastsnn_jax.record.energy import energy_report
 from fastsnn_jax.record.environment import environment
 from fastsnn_jax.record.files import FILE_NAME, load_record, write_record
 from fastsnn_jax.record.kinds import RecordError
@@ -15,6 +16,6 @@ from fastsnn_jax.record.runs import format_record, validate_record
 
 __all__ = [
     "FILE_NAME", "Architecture", "Evaluation", "History", "LossHistory", "RecordError",
-    "SpikeTotals", "SynapseCounts", "build_lm_record", "build_mnist_record", "environment",
-    "format_record", "load_record", "printable", "validate_record", "write_record",
+    "SpikeTotals", "SynapseCounts", "build_lm_record", "build_mnist_record", "energy_report",
+    "environment", "format_record", "load_record", "printable", "validate_record", "write_record",
 ]

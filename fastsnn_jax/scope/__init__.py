@@ -1,12 +1,17 @@
-"""Pictures of a spiking network: every function returns a matplotlib Figure, ``save`` writes it."""
+"""Pictures of a spiking network, and a page that holds them all.
+
+``write`` makes the page, SpikeScope; every other picture is a matplotlib Figure, which ``save``
+writes.
+"""
 
 from .canvas import save
 from .counts import count_histogram
 from .plots import confusion_matrix, curves, rate_histogram
+from .studio import RunPoint, load_traces, save_traces, write
 from .traces import membrane, raster
 from .training import loss_curves, spike_rates
 
 __all__ = [
-    "confusion_matrix", "count_histogram", "curves", "loss_curves", "membrane", "raster",
-    "rate_histogram", "save", "spike_rates",
+    "RunPoint", "confusion_matrix", "count_histogram", "curves", "load_traces", "loss_curves",
+    "membrane", "raster", "rate_histogram", "save", "save_traces", "spike_rates", "write",
 ]

@@ -29,6 +29,7 @@ class LMConfig:
       warmup: share of the steps that warms up before it.
       ema_decay: of the average of the parameters that is evaluated and kept; None keeps none.
       spike_weight: price of a spike, as a loss per mean ``log2(1 + |count|)`` of a channel.
+      energy_weight: price of a synaptic operation, as a loss per spike per synapse of the network.
       compare_ann: trains the twin without spikes as well, with the same recipe.
       generate: prompt of the sample in the record; None takes the start of the held-out text.
       sample_tokens: length of that sample.
@@ -51,6 +52,7 @@ class LMConfig:
     clip_norm: float | None = 1.0
     ema_decay: float | None = None
     spike_weight: float = 0.0
+    energy_weight: float = 0.0
     compare_ann: bool = False
     generate: str | None = None
     sample_tokens: int = 200
@@ -79,7 +81,8 @@ class LMConfig:
         check_number(where, "learning_rate", self.learning_rate, above=0, at_most=1e3)
         check_number(where, "weight_decay", self.weight_decay, at_least=0, at_most=1e3)
         check_number(where, "beta2", self.beta2, above=0, at_most=1 - 1e-6)
-        check_number(where, "spike_weight", self.spike_weight, at_least=0, at_most=1e6)
+        for name in ("spike_weight", "energy_weight"):
+            check_number(where, name, getattr(self, name), at_least=0, at_most=1e6)
         for name in ("clip_norm", "ema_decay"):
             if getattr(self, name) is not None:
                 check_number(where, name, getattr(self, name), above=0,

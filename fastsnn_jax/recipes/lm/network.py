@@ -11,6 +11,7 @@ import optax
 
 from fastsnn_jax._typing import Array, Key, Params
 from fastsnn_jax.activity import TokenSpikes, fan_out
+from fastsnn_jax.energy.objective import above_target, synaptic_operations
 from fastsnn_jax.losses import cross_entropy
 from fastsnn_jax.models import LanguageModel, build_model_from_config
 from fastsnn_jax.recipes.lm.config import LMConfig
@@ -39,15 +40,24 @@ def make_loss(model: LanguageModel, config: LMConfig) -> Callable:
     """``(params, tokens [B, L + 1], key) -> (loss, sums)`` for `make_train_step`.
 
     With ``spike_weight`` the loss has a price on spikes: the mean ``log2(1 + |s|)`` of all channels
-    that are coded, every distinct input once.
+    that are coded, every distinct input once. With ``energy_weight`` it has one on synaptic
+    operations: the same, but every synapse weighed by its fan-out.
     """
-    if not config.spike_weight or not model.config.spiking:
+    if not model.config.spiking or not (config.spike_weight or config.energy_weight):
         return next_token_loss(model)
-    channels = input_channels(model)
+    channels, shapes = input_channels(model), kernel_shapes(model)
+    fans = {key: columns for key, (_, columns) in shapes.items()}
+    connections = float(sum(rows * columns for rows, columns in shapes.values()))
 
     def penalty(activity: Mapping[str, TokenSpikes]) -> Array:
-        logs = jnp.stack([activity[key].log_counts.mean() for key in channels])
-        return config.spike_weight * logs.sum() / sum(channels.values())
+        price = jnp.float32(0.0)
+        if config.spike_weight:
+            logs = jnp.stack([activity[key].log_counts.mean() for key in channels])
+            price += config.spike_weight * logs.sum() / sum(channels.values())
+        if config.energy_weight:
+            operations = synaptic_operations(activity, fans)
+            price += config.energy_weight * above_target(operations, 0.0, connections)
+        return price
 
     return next_token_loss(model, penalty=penalty)
 
@@ -106,9 +116,15 @@ def shares(count: SynapseCounts) -> dict[str, float]:
 
 def input_channels(model: LanguageModel) -> dict[str, int]:
     """Channels of every distinct input that is coded, by the first key that reads it."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
-    kernels = jax.eval_shape(model.kernels, shapes)
-    return {group[0]: kernels[group[0]].shape[0] for group in model.input_groups()}
+    shapes = kernel_shapes(model)
+    return {group[0]: shapes[group[0]][0] for group in model.input_groups()}
+
+
+def kernel_shapes(model: LanguageModel) -> dict[str, tuple[int, int]]:
+    """(channels, fan-out) of every kernel that reads spikes."""
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
+    return {key: kernel.shape for key, kernel in
+            jax.eval_shape(model.kernels, variables).items()}
 
 
 def spikes_per_channel(channels: Mapping[str, int], sums: Mapping[str, Any]) -> dict[str, float]:

@@ -8,8 +8,8 @@ import numpy as np
 from fastsnn_jax import scope
 from fastsnn_jax._typing import Int, Params
 from fastsnn_jax.models import LanguageModel
-from fastsnn_jax.nn import Coding
 from fastsnn_jax.recipes.lm.network import largest_count
+from fastsnn_jax.recipes.lm.traces import layer_counts
 
 
 def draw_all(
@@ -27,33 +27,12 @@ def draw_all(
     if record["spikes"] is not None:
         figures["spike_rates"] = scope.spike_rates(history["steps"], history["spikes_per_channel"])
         figures["counts"] = scope.count_histogram(
-            _counts(model, params, tokens), limit=largest_count(model)
+            {name: np.concatenate([np.ravel(counts) for counts in coded])
+             for name, coded in layer_counts(model, params, tokens).items()},
+            limit=largest_count(model),
         )
     paths = []
     for name, figure in figures.items():
         paths.append(directory / f"{name}.png")
         scope.save(figure, paths[-1])
     return paths
-
-
-def _counts(
-    model: LanguageModel, params: Params, tokens: Int[np.ndarray, "B L"]
-) -> dict[str, np.ndarray]:
-    """Spike counts of every layer, all its codings together."""
-    _, state = model.apply(
-        params, tokens, mutable=["intermediates"],
-        capture_intermediates=lambda module, method: (
-            isinstance(module, Coding) and module.neuron is not None
-        ),
-    )
-    layers = {}
-    for name, layer in sorted(state["intermediates"].items()):
-        layers[name] = np.concatenate([np.ravel(counts) for counts in _coded(layer)])
-    return layers
-
-
-def _coded(node: Any) -> list[np.ndarray]:
-    """Counts of the captured codings below a node of nested dicts."""
-    if not isinstance(node, dict):
-        return [np.asarray(coded.spikes.data, np.float32) for coded in node]
-    return [counts for _, child in sorted(node.items()) for counts in _coded(child)]

@@ -20,6 +20,7 @@ from fastsnn_jax.models import LanguageModel, build_model_from_config
 from fastsnn_jax.recipes.lm import network
 from fastsnn_jax.recipes.lm.config import EVALUATIONS, LMConfig
 from fastsnn_jax.recipes.lm.pictures import draw_all
+from fastsnn_jax.recipes.lm.traces import text_traces
 from fastsnn_jax.recipes.run_directory import (
     CHECKPOINTS,
     begin,
@@ -27,6 +28,7 @@ from fastsnn_jax.recipes.run_directory import (
     finished_record,
     read_begun,
 )
+from fastsnn_jax.recipes.scope_page import write_scope
 from fastsnn_jax.record import (
     Evaluation,
     LossHistory,
@@ -127,6 +129,9 @@ def run(
     )
     record = _record(settled, corpus, model, params, journal, sums, counts, twin_loss, sample)
     draw_all(out, record, twin_history, model, params, held_out.tokens[:64, :-1])
+    write_scope(out, record, text_traces(
+        model, params, corpus.tokenizer, held_out.tokens[0, :-1]
+    ))
     write_record(out, record)
     return record
 

@@ -34,6 +34,8 @@ class MnistConfig:
       epochs: passes over the training images; None takes as many as the dataset needs.
       batch_size, learning_rate: of the optimiser, with cosine decay in our protocols.
       label_smoothing, ema_decay, shift, stretch: regularisation; see ``augment``.
+      energy_weight: price of the synaptic operations that training can save, as a loss per spike
+        per synapse of the network.
       patience: epochs without a better selection accuracy before the run stops.
       inference_samples: test images whose spikes are measured at the end.
       seed: of everything random.
@@ -61,6 +63,7 @@ class MnistConfig:
     ema_decay: float | None = 0.999
     shift: float = 1.0
     stretch: float = 0.1
+    energy_weight: float = 0.0
     patience: int | None = None
     inference_samples: int = 4096
     seed: int = 0
@@ -92,6 +95,7 @@ class MnistConfig:
             check_number(where, "ema_decay", self.ema_decay, above=0, at_most=1 - 1e-6)
         check_number(where, "shift", self.shift, at_least=0, at_most=8)
         check_number(where, "stretch", self.stretch, at_least=0, at_most=0.5)
+        check_number(where, "energy_weight", self.energy_weight, at_least=0, at_most=1e6)
         for name in ("learn_decay", "smoke"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{where}: {name} must be true or false, got {getattr(self, name)}")

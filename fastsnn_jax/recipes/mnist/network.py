@@ -12,6 +12,7 @@ import optax
 from fastsnn_jax._typing import Array, Key, Params
 from fastsnn_jax.activity import Activity, fan_out
 from fastsnn_jax.data import Examples
+from fastsnn_jax.energy.objective import above_target, synaptic_operations
 from fastsnn_jax.losses import cross_entropy
 from fastsnn_jax.models import CNN, MLP
 from fastsnn_jax.neurons import lif, lif_preset
@@ -106,8 +107,18 @@ def architecture(config: MnistConfig, fans: Mapping[str, np.ndarray]) -> Archite
     )
 
 
-def make_loss(model: Any, config: MnistConfig, plan: InputPlan) -> Callable:
-    """``(params, (images uint8, labels), key) -> (loss, sums)`` for `make_train_step`."""
+def make_loss(
+    model: Any, config: MnistConfig, plan: InputPlan, fans: Mapping[str, np.ndarray] | None = None
+) -> Callable:
+    """``(params, (images uint8, labels), key) -> (loss, sums)`` for `make_train_step`.
+
+    With ``energy_weight`` the loss has a price on synaptic operations and needs `fan_outs`; those
+    of the input are free, no parameter moves them.
+    """
+    fans = fans or {}
+    assert fans or not config.energy_weight, "a price on synaptic operations needs the fan-outs"
+    connections = float(sum(fan.sum() for fan in fans.values()))
+    charged = dict(list(fans.items())[1:])
 
     def loss_fn(params: Params, batch: tuple[Array, Array], key: Key):
         images, labels = batch
@@ -115,6 +126,9 @@ def make_loss(model: Any, config: MnistConfig, plan: InputPlan) -> Callable:
         x = augment(config, augment_key, _scaled(images))
         logits, activity = _forward(model, config, plan, params, code_key, x)
         loss = cross_entropy(logits, labels, config.label_smoothing).mean()
+        if config.energy_weight:
+            operations = synaptic_operations(activity, charged)
+            loss += config.energy_weight * above_target(operations, 0.0, connections)
         everyone = jnp.ones(labels.shape, bool)
         spikes = spike_totals(model, activity, everyone)
         return loss, _sums(logits, labels, everyone) | {"spikes": spikes}

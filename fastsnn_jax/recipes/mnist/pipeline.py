@@ -113,7 +113,7 @@ def run(
     counted = count(params)
     measured_s = time.perf_counter() - began
 
-    record = _record(config, dataset, held, model, plan, journal, scored, counted, measured_s)
+    record = _record(config, dataset, held, model, params, plan, journal, scored, counted, measured_s)
     rates = {
         name: np.asarray(counted["activity"][name]["per_neuron"])
         / (counted["samples"] * config.num_steps)
@@ -187,7 +187,8 @@ def _train(
     tx = network.build_optimiser(config, steps).tx
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     params = network.init_params(config, model, learn.images.shape[1:], init_key)
-    loss_fn = network.make_loss(model, config, plan)
+    fans = network.fan_outs(model, network.input_shape(config, learn.images.shape[1:]))
+    loss_fn = network.make_loss(model, config, plan, fans)
     evaluate = _evaluate(
         config, model, plan, select, jax.random.key(config.seed + 1), per_neuron=False
     )
@@ -213,7 +214,7 @@ def _evaluate(config, model, plan, examples, key, *, per_neuron: bool):
 
 
 def _record(
-    config: MnistConfig, dataset: Dataset, held: int, model: Any, plan: InputPlan,
+    config: MnistConfig, dataset: Dataset, held: int, model: Any, params: Params, plan: InputPlan,
     journal: Journal, scored: dict[str, Any], counted: dict[str, Any], measured_s: float,
 ) -> dict[str, Any]:
     optimiser = network.build_optimiser(config, 1)
@@ -222,7 +223,7 @@ def _record(
     image_shape = dataset.train_images.shape[1:]
     fans = network.fan_outs(model, network.input_shape(config, image_shape))
     activity = {
-        name: _layer_activity(counted["activity"][name], fans.get(name))
+        name: _layer_activity(counted["activity"][name], params, name, fans.get(name))
         for name in network.activity_keys(model)
     }
     events = [entry["events"] for entry in activity.values()]
@@ -271,7 +272,9 @@ def _record(
     )
 
 
-def _layer_activity(entry: dict[str, Any], fans: np.ndarray | None) -> dict[str, Any]:
+def _layer_activity(
+    entry: dict[str, Any], params: Params, name: str, fans: np.ndarray | None
+) -> dict[str, Any]:
     """Counts of one signal; ``fans`` are the synapses it feeds, None at the output."""
     per_neuron = np.asarray(entry["per_neuron"], np.int64)
     counts = {
@@ -281,7 +284,14 @@ def _layer_activity(entry: dict[str, Any], fans: np.ndarray | None) -> dict[str,
         "neurons": per_neuron.size,
         "silent": int((per_neuron == 0).sum()),
     }
-    return counts if fans is None else counts | {"synaptic_events": int((per_neuron * fans).sum())}
+    if fans is None:
+        return counts
+    layer, kernel = name.split("/")
+    return counts | {
+        "synaptic_events": int((per_neuron * fans).sum()),
+        "connections": int(fans.sum()),
+        "weights": params[layer][kernel].size,
+    }
 
 
 _FORMULAS = {

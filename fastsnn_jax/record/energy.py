@@ -1,0 +1,178 @@
+"""The work of a recorded run, layer by layer: what an energy report is made of."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastsnn_jax.energy.layer_counts import LayerCounts, Operations
+from fastsnn_jax.energy.profiles import Profile
+from fastsnn_jax.energy.report import Report, report
+from fastsnn_jax.record.kinds import RecordError
+
+LM_HEAD = "lm_head"
+_ADAPTIVE = "adaptive_threshold"
+_MODEL_KEYS = ("neuron", "spiking_lm_head", "d_model", "vocab_size")
+_LIF: Operations = (("add", 1), ("compare", 1), ("mul", 1), ("reset", 1))  # of an MNIST run
+_LIF_WORDS = 1  # the membrane
+_UNIT = {"mnist": "inference", "lm": "token"}
+_NOT_COUNTED = {
+    "mnist": (),
+    "lm": ("norms, attention products and caches are not in the record and not counted",),
+}
+
+
+def energy_report(record: Mapping[str, Any], profile: Profile | str = "horowitz45") -> Report:
+    """What a recorded run costs on a device, per inference or token; see ``energy.report``.
+
+    Raises RecordError as `layer_counts`, ValueError for an unknown device.
+    """
+    kind = record["kind"]
+    return report(layer_counts(record), profile, unit=_UNIT[kind], health=health(record),
+                  warnings=_NOT_COUNTED[kind])
+
+
+def layer_counts(record: Mapping[str, Any]) -> dict[str, LayerCounts]:
+    """Counts of every synapse of a valid record, in the order of the network.
+
+    Of an MNIST run per inference, of a language model per token. What a language model does
+    without a synapse (norms, attention products) is in no record: ``energy.count`` has it.
+
+    Raises RecordError when the record lacks what is needed: the connections of its synapses, which
+    early records have of one hidden layer only, or spikes of a model without any.
+    """
+    return {"mnist": _mnist, "lm": _lm}[record["kind"]](record)
+
+
+def health(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says of its neurons, for a report: how many of each layer were "dead"."""
+    activity = list(record["activity"].items())
+    following = zip(activity, activity[1:], strict=False)  # a layer's neurons are the next's input
+    return {"dead": {
+        name: signal["silent"] for (name, _), (_, signal) in following if "silent" in signal
+    }}
+
+
+def _mnist(record: Mapping[str, Any]) -> dict[str, LayerCounts]:
+    activity, sizes = record["activity"], _synapse_sizes(record)
+    signals = [*sizes, "output"]
+    neurons = _neurons(record, signals)
+    samples = _some("record.inference_spikes.n_samples", record["inference_spikes"]["n_samples"])
+    steps, direct = record["encoding"]["time_window"], record["encoding"]["type"] == "direct"
+    layers = {}
+    for index, (name, (weights, connections)) in enumerate(sizes.items()):
+        counts, inputs, outputs = activity[name], neurons[index], neurons[index + 1]
+        if "synaptic_events" not in counts:
+            raise RecordError(f"record.activity.{name}: expected a key 'synaptic_events', got "
+                              f"{sorted(counts)}")
+        analog, operations = direct and index == 0, counts["synaptic_events"]
+        layers[name] = _synapse(
+            coding="none" if analog else "binary",
+            samples=samples,
+            num_steps=steps,
+            inputs=inputs,
+            outputs=outputs,
+            weights=weights,
+            connections=connections,
+            active=counts["nonzero"],
+            events=0 if analog else counts["events"],
+            saturated=counts["saturated"],
+            ac=0 if analog else operations,
+            mac=operations if analog else 0,
+            bias_add=samples * steps * outputs,
+            updates=samples * steps * outputs,
+            update_ops=_LIF,
+            state_words=_LIF_WORDS,
+            emitted=activity[signals[index + 1]]["events"],
+            activation_words=samples * steps * inputs if analog else 0,
+        )
+    return layers
+
+
+def _synapse_sizes(record: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Stored weights and connections of every synapse, by name."""
+    shape, activity = record["architecture"], record["activity"]
+    if "output" not in activity:
+        raise RecordError(f"record.activity: expected a key 'output', got {sorted(activity)}")
+    names = [name for name in activity if name != "output"]
+    if all({"weights", "connections"} <= activity[name].keys() for name in names):
+        return {name: (activity[name]["weights"], activity[name]["connections"])
+                for name in names}
+    dense = [shape["n_syn_input_hidden"], shape["n_syn_hidden_output"]]
+    if None in dense or len(names) != len(dense):
+        raise RecordError(
+            "record.architecture: expected the connections of one hidden layer, got none for "
+            f"{record['model_class']}; count its checkpoint with energy.count_layers"
+        )
+    return {name: (count, count) for name, count in zip(names, dense, strict=True)}
+
+
+def _neurons(record: Mapping[str, Any], signals: list[str]) -> list[int]:
+    """Neurons that send each signal."""
+    if all("neurons" in record["activity"][name] for name in signals):
+        return [record["activity"][name]["neurons"] for name in signals]
+    return [record["architecture"][name] for name in ("n_input", "n_hidden", "n_output")]
+
+
+def _lm(record: Mapping[str, Any]) -> dict[str, LayerCounts]:
+    config, activity = record["model"], record["activity"]
+    if not activity:
+        raise RecordError("record.activity: expected spikes, got a model without any")
+    missing = [key for key in _MODEL_KEYS if key not in config]
+    if missing:
+        raise RecordError(f"record.model: expected a key {missing[0]!r}, got {sorted(config)}")
+    layers = {
+        name: _projection(name, entry, config["neuron"]) for name, entry in activity.items()
+    }
+    if config["spiking_lm_head"]:
+        return layers
+    tokens = next(iter(layers.values())).samples
+    width, vocabulary = config["d_model"], config["vocab_size"]
+    return layers | {LM_HEAD: _synapse(
+        coding="none", samples=tokens, inputs=width, outputs=vocabulary,
+        weights=width * vocabulary, connections=width * vocabulary, active=tokens * width,
+        mac=tokens * width * vocabulary,
+        activation_words=tokens * (width + vocabulary),
+    )}
+
+
+def _projection(name: str, entry: Mapping[str, Any], neuron: str) -> LayerCounts:
+    """A projection that reads spike counts as bit planes, with what it takes to make them.
+
+    A count is x / V, where the adaptive threshold is a mean over the channels; the projection that
+    an input is recorded under makes it for all that share it. The sums are scaled by V.
+    """
+    tokens = _some(f"record.activity.{name}.tokens", entry["tokens"])
+    channels, fan_out, spikes = (entry[key] for key in ("channels", "fan_out", "bit_plane"))
+    operations = {"mul": tokens * fan_out}
+    if entry["input"] == name:
+        operations["div"] = tokens * channels
+        if neuron == _ADAPTIVE:
+            operations["reduce"] = tokens * channels
+    return _synapse(
+        coding="bitwise", samples=tokens, inputs=channels, outputs=fan_out,
+        weights=channels * fan_out, connections=channels * fan_out, active=entry["active"],
+        events=spikes, saturated=entry["saturated"], ac=spikes * fan_out, elementwise=tuple(operations.items()),
+    )
+
+
+def _synapse(
+    *, coding: str, samples: int, inputs: int, outputs: int, weights: int, connections: int,
+    active: int, num_steps: int = 1, events: int = 0, saturated: int = 0, ac: int = 0, mac: int = 0,
+    bias_add: int = 0, updates: int = 0, update_ops: Operations = (),
+    elementwise: Operations = (), state_words: int = 0, emitted: int = 0,
+    activation_words: int = 0,
+) -> LayerCounts:
+    """Counts of a dense synapse; what is not given did not happen."""
+    return LayerCounts(
+        kind="synapse", drive="analog" if coding == "none" else "spikes", coding=coding,
+        samples=samples, num_steps=num_steps, inputs=inputs, outputs=outputs,
+        weights=weights, connections=connections, active=active, events=events,
+        saturated=saturated, ac=ac, mac=mac, product=0, bias_add=bias_add, updates=updates,
+        update_ops=update_ops, elementwise=elementwise, state_words=state_words, emitted=emitted,
+        activation_words=activation_words, kv_words=0,
+    )
+
+
+def _some(where: str, samples: int) -> int:
+    if samples < 1:
+        raise RecordError(f"{where}: expected at least one, to divide by, got {samples}")
+    return samples

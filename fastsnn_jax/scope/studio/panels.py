@@ -1,0 +1,106 @@
+"""The panels of the page: what each shows, and why one has nothing to show."""
+
+from collections.abc import Callable, Mapping
+from html import escape
+from typing import Any, NamedTuple
+
+Data = Mapping[str, Any]
+NO_REPORT = "No energy report was given for this run: pass report=fs.energy.report(...)."
+
+
+class Panel(NamedTuple):
+    """One section of the page; ``reason`` says why it is empty, "" where it is not."""
+
+    key: str
+    title: str
+    lead: str
+    reason: Callable[[Data], str]
+    wide: bool = False
+
+
+def section(panel: Panel, data: Data) -> str:
+    """The HTML of a panel; the page's script draws into ``.figure`` where there is data."""
+    reason = panel.reason(data)
+    key, title = panel.key, escape(panel.title)
+    width = " wide" if panel.wide else ""
+    head = (
+        f'<section class="card{width}" id="{key}" aria-labelledby="{key}-title">\n'
+        f'<h2 id="{key}-title">{title}</h2>\n'
+    )
+    if reason:
+        return f'{head}<p class="reason">{escape(reason)}</p>\n</section>'
+    return (
+        f'{head}<p class="lead">{escape(panel.lead)}</p>\n'
+        '<div class="controls"></div>\n<div class="figure"></div>\n'
+        f"<details><summary>Table: {title}</summary>"
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Table: {title}"></div>'
+        "</details>\n</section>"
+    )
+
+
+def _needs_report(data: Data) -> str:
+    return "" if data["report"] else NO_REPORT
+
+
+def _needs_points(data: Data) -> str:
+    return "" if data["points"] else "This run recorded no accuracy, or neither events nor energy."
+
+
+def _needs_raster(data: Data) -> str:
+    return "" if data["raster"] else "This run recorded no spikes of single neurons."
+
+
+def _needs_rates(data: Data) -> str:
+    return "" if data["rates"] else "This run recorded no rates of single neurons."
+
+
+def _needs_membranes(data: Data) -> str:
+    return "" if data["membrane"] else "This run recorded no membranes."
+
+
+def _needs_map(data: Data) -> str:
+    return "" if data["map"] else "This run recorded no spikes by layer and step or token."
+
+
+def _needs_history(data: Data) -> str:
+    history = data["record"]["training_history"]
+    if any(history.values()):
+        return ""
+    return "This run recorded no training history."
+
+
+def _needs_text(data: Data) -> str:
+    if data["text"]:
+        return ""
+    if data["record"]["kind"] != "lm":
+        return "This run reads no text."
+    return "This run recorded no spikes by token."
+
+
+PANELS = (
+    Panel("energy", "Where the energy goes",
+          "Picojoules by what they are spent on, then in sum, against the same network without "
+          "spikes. Whiskers span the device profile's low and high.", _needs_report, wide=True),
+    Panel("whatif", "What if",
+          "The same counts on another device, at another precision or step count: energy is "
+          "linear in counts, so the page computes it.", _needs_report, wide=True),
+    Panel("pareto", "Accuracy against cost",
+          "Up and to the left is better; the line joins runs that no other beats in both.",
+          _needs_points),
+    Panel("rates", "How often neurons fire",
+          "Each bar holds twice the rate of the one before. Dead neurons never fire.",
+          _needs_rates),
+    Panel("raster", "Spikes",
+          "A mark for every spike of one example; below it, how many neurons spike together.",
+          _needs_raster),
+    Panel("membrane", "Membranes",
+          "The membrane before a reset, and the threshold (dashed) that makes it spike.",
+          _needs_membranes),
+    Panel("map", "Activity of layers",
+          "The further from the paper's colour, the busier.", _needs_map, wide=True),
+    Panel("training", "Training",
+          "What was recorded while the network learned.", _needs_history, wide=True),
+    Panel("text", "Text by spikes",
+          "Every token with the spikes, or the energy, that reading it took.", _needs_text,
+          wide=True),
+)
