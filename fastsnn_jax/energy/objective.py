@@ -8,7 +8,7 @@ import numpy as np
 
 from fastsnn_jax._checks import check, check_number
 from fastsnn_jax._typing import Array, Float
-from fastsnn_jax.activity import SpikeCount, TokenSpikes
+from fastsnn_jax.activity import TokenSpikes
 
 
 def synaptic_operations(
@@ -23,7 +23,7 @@ def synaptic_operations(
 
     Args:
       activity: what a model returned beside its logits.
-      fan_outs: synapses leaving each neuron, ``[*N]`` or one number for all, by key of ``activity``;
+      fan_outs: synapses leaving each neuron, ``[*N]`` or one for all, by key of ``activity``;
         keys that are left out are free.
     Raises:
       ValueError: if a key is not in ``activity`` or a fan-out has not the neurons' shape.

@@ -150,7 +150,8 @@ def _projection(name: str, entry: Mapping[str, Any], neuron: str) -> LayerCounts
     return _synapse(
         coding="bitwise", samples=tokens, inputs=channels, outputs=fan_out,
         weights=channels * fan_out, connections=channels * fan_out, active=entry["active"],
-        events=spikes, saturated=entry["saturated"], ac=spikes * fan_out, elementwise=tuple(operations.items()),
+        events=spikes, saturated=entry["saturated"], ac=spikes * fan_out,
+        elementwise=tuple(operations.items()),
     )
 
 

@@ -7,20 +7,22 @@ import numpy as np
 
 from fastsnn_jax import scope
 from fastsnn_jax._typing import Int, Params
+from fastsnn_jax.data import Tokenizer
 from fastsnn_jax.models import LanguageModel
 from fastsnn_jax.recipes.lm.network import largest_count
-from fastsnn_jax.recipes.lm.traces import layer_counts
+from fastsnn_jax.recipes.lm.traces import layer_counts, text_traces
+from fastsnn_jax.recipes.scope_page import write_scope
 
 
 def draw_all(
     directory: Path, record: dict[str, Any], twin_history: dict[str, Any] | None,
-    model: LanguageModel, params: Params, tokens: Int[np.ndarray, "B L"],
-) -> list[Path]:
-    """Writes the losses and, of a spiking model, spike rates and counts; returns the paths.
+    model: LanguageModel, params: Params, tokenizer: Tokenizer, tokens: Int[np.ndarray, "B L"],
+) -> None:
+    """Writes the losses, the page and, of a spiking model, spike rates and counts.
 
     Args:
       twin_history: losses of the twin without spikes, as the record's own.
-      tokens: held-out text whose spike counts are drawn.
+      tokens: held-out text whose spike counts are drawn; the page shows its first row.
     """
     history = record["training_history"]
     figures = {"losses": scope.loss_curves(history, twin=twin_history)}
@@ -31,8 +33,6 @@ def draw_all(
              for name, coded in layer_counts(model, params, tokens).items()},
             limit=largest_count(model),
         )
-    paths = []
     for name, figure in figures.items():
-        paths.append(directory / f"{name}.png")
-        scope.save(figure, paths[-1])
-    return paths
+        scope.save(figure, directory / f"{name}.png")
+    write_scope(directory, record, text_traces(model, params, tokenizer, tokens[0]))

@@ -20,7 +20,6 @@ from fastsnn_jax.models import LanguageModel, build_model_from_config
 from fastsnn_jax.recipes.lm import network
 from fastsnn_jax.recipes.lm.config import EVALUATIONS, LMConfig
 from fastsnn_jax.recipes.lm.pictures import draw_all
-from fastsnn_jax.recipes.lm.traces import text_traces
 from fastsnn_jax.recipes.run_directory import (
     CHECKPOINTS,
     begin,
@@ -28,7 +27,6 @@ from fastsnn_jax.recipes.run_directory import (
     finished_record,
     read_begun,
 )
-from fastsnn_jax.recipes.scope_page import write_scope
 from fastsnn_jax.record import (
     Evaluation,
     LossHistory,
@@ -128,10 +126,9 @@ def run(
         model, params, corpus.tokenizer, prompt, config.sample_tokens, config.seed
     )
     record = _record(settled, corpus, model, params, journal, sums, counts, twin_loss, sample)
-    draw_all(out, record, twin_history, model, params, held_out.tokens[:64, :-1])
-    write_scope(out, record, text_traces(
-        model, params, corpus.tokenizer, held_out.tokens[0, :-1]
-    ))
+    draw_all(
+        out, record, twin_history, model, params, corpus.tokenizer, held_out.tokens[:64, :-1]
+    )
     write_record(out, record)
     return record
 

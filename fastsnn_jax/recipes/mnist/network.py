@@ -94,6 +94,15 @@ def fan_outs(model: Any, input_shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     return {key: np.asarray(counts[key], np.int64) for key in activity_keys(model)[:-1]}
 
 
+def learned_decays(params: Params) -> dict[str, float]:
+    """Mean decay of every layer that learns it, by name."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {
+        path[0].key: float(np.mean(jax.nn.sigmoid(leaf)))
+        for path, leaf in leaves if path[-1].key == "decay_logit"
+    }
+
+
 def architecture(config: MnistConfig, fans: Mapping[str, np.ndarray]) -> Architecture:
     """Sizes for the record, from `fan_outs`; a convolution has no single one, so those are None."""
     into_hidden, *others = fans.values()

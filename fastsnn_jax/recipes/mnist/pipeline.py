@@ -113,13 +113,17 @@ def run(
     counted = count(params)
     measured_s = time.perf_counter() - began
 
-    record = _record(config, dataset, held, model, params, plan, journal, scored, counted, measured_s)
-    rates = {
-        name: np.asarray(counted["activity"][name]["per_neuron"])
+    record = _record(
+        config, dataset, held, model, params, plan, journal, scored, counted, measured_s
+    )
+    rates = {  # of a layer's neurons: what the next synapse counts
+        layer: np.asarray(counted["activity"][key]["per_neuron"])
         / (counted["samples"] * config.num_steps)
-        for name in network.activity_keys(model)[1:-1]
+        for layer, key in zip(model.layer_names, network.activity_keys(model)[1:], strict=True)
     }
-    draw_all(out, record, rates, config, model, params, test)
+    decays = journal.history.get("figures") or []
+    drift = {layer: [entry[layer] for entry in decays] for layer in (decays or [{}])[0]}
+    draw_all(out, record, rates, drift, config, model, params, test)
     write_record(out, record)
     return record
 
@@ -189,9 +193,14 @@ def _train(
     params = network.init_params(config, model, learn.images.shape[1:], init_key)
     fans = network.fan_outs(model, network.input_shape(config, learn.images.shape[1:]))
     loss_fn = network.make_loss(model, config, plan, fans)
-    evaluate = _evaluate(
+    scores = _evaluate(
         config, model, plan, select, jax.random.key(config.seed + 1), per_neuron=False
     )
+
+    def evaluate(params: Params) -> dict[str, Any]:
+        decays = network.learned_decays(params)
+        return scores(params) | ({"figures": decays} if decays else {})
+
     checkpoints = Checkpoints(out / CHECKPOINTS)
     result = train(
         make_train_step(loss_fn, tx, ema_decay=config.ema_decay),
