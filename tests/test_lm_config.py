@@ -16,8 +16,8 @@ CHANGED = {  # every field, at another value than its default's
     "model": SNNConfig(d_model=24, n_heads=3, rope_scaling={"rope_type": "linear", "factor": 2.0}),
     "vocab_size": 99, "context": 7, "batch_size": 6, "accumulate": 3, "steps": 5,
     "learning_rate": 0.5, "warmup": 0.0, "weight_decay": 0.0,
-    "beta2": 0.5, "clip_norm": None, "ema_decay": 0.9, "spike_weight": 0.25, "compare_ann": True,
-    "generate": "text", "sample_tokens": 3, "seed": 11,
+    "beta2": 0.5, "clip_norm": None, "ema_decay": 0.9, "spike_weight": 0.25,
+    "energy_weight": 0.5, "compare_ann": True, "generate": "text", "sample_tokens": 3, "seed": 11,
 }
 
 
@@ -95,6 +95,7 @@ def test_a_whole_model_may_be_given():
     (ValueError, "clip_norm must be > 0", {"clip_norm": 0.0}),
     (ValueError, "ema_decay must be > 0 and <= ", {"ema_decay": 1}),
     (ValueError, "spike_weight must be >= 0", {"spike_weight": -1}),
+    (ValueError, "energy_weight must be >= 0", {"energy_weight": -1}),
     (TypeError, "corpus must be text, got None", {"corpus": None}),
     (TypeError, "generate must be text, got 3", {"generate": 3}),
     (TypeError, "compare_ann must be true or false, got 'yes'", {"compare_ann": "yes"}),

@@ -1,13 +1,11 @@
 """The command line of ``experiments.mnist_lif``, as a user meets it: in a process of its own."""
 
-import gzip
 import itertools
 import json
 import os
 import random
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -15,6 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mnist_damage import (
+    another_length,
+    cut_short,
+    flip_bytes,
+    no_digit,
+    one_missing,
+    other_magic,
+    write_mnist,
+)
 
 from fastsnn_jax.checkpoint import Checkpoints
 
@@ -108,51 +115,6 @@ def test_help_names_every_flag_with_its_default(tmp_path):
 # Bad input
 
 
-def idx(array):
-    """The array as an IDX file."""
-    head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    return head + array.astype(np.uint8).tobytes()
-
-
-def write_mnist(folder):
-    """A valid little MNIST of 40 + 20 images; returns the folder."""
-    folder.mkdir()
-    draw = np.random.default_rng(0)
-    for part, count in (("train", 40), ("t10k", 20)):
-        images = idx(draw.integers(0, 256, (count, 28, 28)))
-        (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx(np.arange(count) % 10))
-    return folder
-
-
-def cut_short(folder):
-    path = folder / "train-images-idx3-ubyte.gz"
-    path.write_bytes(path.read_bytes()[:-1000])
-
-
-def flip_bytes(folder):
-    path = folder / "train-images-idx3-ubyte.gz"
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0xFF
-    path.write_bytes(data)
-
-
-def other_magic(folder):
-    (folder / "t10k-labels-idx1-ubyte").write_bytes(b"\0\0\x0d\1" + bytes(40))
-
-
-def another_length(folder):
-    (folder / "train-labels-idx1-ubyte").write_bytes(idx(np.arange(39) % 10))
-
-
-def no_digit(folder):
-    (folder / "train-labels-idx1-ubyte").write_bytes(idx(np.arange(40)))
-
-
-def one_missing(folder):
-    (folder / "t10k-labels-idx1-ubyte").unlink()
-
-
 def one_line(directory, *arguments):
     """Runs what must be refused: exit 2, one line on stderr, nothing written. Returns the line."""
     before = contents(directory)
@@ -236,7 +198,6 @@ def test_a_batch_larger_than_the_data_is_refused_before_the_fallback_is_announce
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_an_existing_run_is_no_out_and_conflicts_are_no_resume(finished):
     out = finished[-1]
     refused = {
@@ -279,7 +240,6 @@ def test_a_damaged_run_is_not_resumed(finished, tmp_path, damage, message):
     assert message in one_line(tmp_path, "--resume", out)
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_inspect_refuses_what_is_no_finished_run_with_one_line(finished, tmp_path):
     assert "expected a readable record of a run" in one_line(tmp_path, "inspect", "nowhere")

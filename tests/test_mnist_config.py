@@ -45,6 +45,7 @@ BAD_VALUES = [
     ("max_rate_hz", 1000.5, ValueError), ("decay", 1.001, ValueError),
     *((name, value, ValueError) for name, most in (
         ("label_smoothing", 1.0), ("shift", 8.5), ("stretch", 0.6), ("latency_threshold", 1.0),
+        ("energy_weight", 1e7),
     ) for value in (-0.1, most, float("nan"))),
     ("ema_decay", 0.0, ValueError), ("ema_decay", 1.0, ValueError), ("ema_decay", "0.9", TypeError),
     ("learn_decay", 1, TypeError), ("learn_decay", None, TypeError), ("smoke", "yes", TypeError),

@@ -15,7 +15,8 @@ from fastsnn_jax.recipes import mnist, run_directory
 from fastsnn_jax.recipes.mnist import network, pipeline
 from fastsnn_jax.recipes.mnist.config import preset
 from fastsnn_jax.recipes.mnist.inputs import InputPlan, encode, plan_inputs
-from fastsnn_jax.record import RecordError, load_record
+from fastsnn_jax.record import RecordError, energy_report, load_record
+from fastsnn_jax.scope import load_traces
 from fastsnn_jax.surrogate import straight_through
 from fastsnn_jax.train import Plateau
 from fastsnn_jax.train.chunk import Pace
@@ -77,7 +78,8 @@ def test_a_run_leaves_a_valid_record_checkpoints_configuration_and_pictures(fini
     assert load_record(finished.directory) == finished.record
     names = {path.name for path in finished.directory.iterdir()}
     pictures = {f"{name}.png" for name in ("confusion", "curves", "rates", "raster", "membrane")}
-    assert names == {"record.json", "config.json", "checkpoints", *pictures}
+    page = {"energy.json", "scope.html", "traces.npz"}
+    assert names == {"record.json", "config.json", "checkpoints", *pictures, *page}
     assert mnist.saved_config(finished.directory) == finished.config
     assert preset(**finished.record["config"]) == finished.config
 
@@ -308,7 +310,37 @@ def test_the_synaptic_events_of_every_layer_are_on_record(finished, cnn):
 def test_every_spike_costs_the_fan_out_of_its_own_neuron():
     entry = {"per_neuron": [[1, 2], [0, 3]], "nonzero": 6, "saturated": 0}
     fans = np.array([[1, 10], [100, 1000]])
-    assert pipeline._layer_activity(entry, fans)["synaptic_events"] == 1 + 20 + 0 + 3000
+    params = {"dense0": {"kernel": np.zeros((4, 9))}}
+    counts = pipeline._layer_activity(entry, params, "dense0/kernel", fans)
+    assert counts["synaptic_events"] == 1 + 20 + 0 + 3000
+    assert (counts["connections"], counts["weights"]) == (1111, 36)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["finished", "cnn"])
+def test_the_energy_of_a_record_is_that_of_its_own_counts(name, request):
+    record = request.getfixturevalue(name).record
+    made = energy_report(record)
+    synapses = {key: entry for key, entry in record["activity"].items() if key != "output"}
+    for key, entry in synapses.items():
+        assert made["counts"][key]["ac"] == entry["synaptic_events"]
+    sizes = [(made["counts"][key]["weights"], made["counts"][key]["outputs"]) for key in synapses]
+    assert sizes == {
+        "finished": [(12 * 20 * 400, 400), (400 * 10, 10)],
+        "cnn": [(9 * 12, 6 * 10 * 12), (9 * 12 * 24, 3 * 5 * 24), (3 * 5 * 24 * 10, 10)],
+    }[name]
+
+
+def test_a_run_traces_its_layers_and_how_their_decays_drifted(finished):
+    traces = load_traces(finished.directory)
+    assert list(traces["raster"]) == ["input", "dense0", "dense1"]
+    assert list(traces["membrane"]) == list(traces["rates"]) == ["dense0", "dense1"]
+    for name, values in traces["drift"].items():
+        assert name in ("decay of dense0", "decay of dense1") and len(values) == 2
+        np.testing.assert_allclose(values, 0.9, atol=0.02)  # it began there
+    events = finished.record["activity"]["output"]["events"]
+    expected = events / (37 * finished.config.num_steps * 10)
+    np.testing.assert_allclose(traces["rates"]["dense1"].mean(), expected, rtol=1e-5)
 
 
 @pytest.mark.slow
