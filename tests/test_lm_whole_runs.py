@@ -65,7 +65,8 @@ def test_a_model_without_spikes_has_none_on_record_and_no_twin(tmp_path):
     assert record["training_history"]["spikes_per_channel"] is None
     assert record["metrics"]["spikes_per_channel"] is None and record["parameters"] > 0
     assert {path.name for path in plain.directory.iterdir()} == {
-        "record.json", "config.json", "tokenizer.json", "checkpoints", "losses.png"}
+        "record.json", "config.json", "tokenizer.json", "checkpoints", "losses.png", "scope.html",
+        "traces.npz"}
     assert record["tokenizer"] == {"kind": "byte", "vocab_size": 256}
     tokens, known = held_out_windows()
     letters = np.frombuffer("".join(sorted(set(TEXT))).encode(), np.uint8)
