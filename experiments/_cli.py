@@ -35,18 +35,26 @@ class Parser(argparse.ArgumentParser):
 
 def add_common_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that are the same in every experiment."""
-    parser.add_argument("--out", metavar="DIR",
+    parser.add_argument("--out", type=_path, metavar="DIR",
                         help="directory of the run (default: runs/<experiment>/<time>)")
-    parser.add_argument("--resume", metavar="DIR",
+    parser.add_argument("--resume", type=_path, metavar="DIR",
                         help="continue the run in DIR, with its configuration")
     parser.add_argument("--seed", type=int, help="of everything random (default: 0)")
     parser.add_argument("--smoke", action="store_true", default=None,
                         help="a few hundred samples only, to see in a minute that everything runs")
-    parser.add_argument("--data-dir", metavar="DIR", help="where the data lies (default: "
-                        "TFDS_DATA_DIR, else ~/tensorflow_datasets)")
-    parser.add_argument("--config", metavar="FILE",
+    parser.add_argument("--data-dir", type=_path, metavar="DIR",
+                        help="where the data lies (default: TFDS_DATA_DIR, else "
+                             "~/tensorflow_datasets)")
+    parser.add_argument("--config", type=_path, metavar="FILE",
                         help="JSON or YAML file with fields of the configuration; flags win over "
                              "it")
+
+
+def _path(text: str) -> str:
+    """A path as it was given; an empty one is a mistake, as of a variable that is not set."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got ''")
+    return text
 
 
 def default_out(experiment: str) -> Path:

@@ -22,6 +22,7 @@ from fastsnn_jax.train import init_state, make_train_step, next_token_loss
 X = np.linspace(0.1, 0.9, 28, dtype=np.float32).reshape(4, 7)
 INDICES = np.arange(28, dtype=np.int32).reshape(4, 7)
 KEY = jax.random.key(0)
+OLD = pytest.mark.skipif(jax.__version_info__ < (0, 8), reason="its lowering folds less")
 
 # Every family of rules at once where they do not disturb each other: few programs to lower.
 PRIMITIVES = {
@@ -63,7 +64,10 @@ INTEGERS = {
 }
 
 
-@pytest.mark.parametrize("name", [*PRIMITIVES, *INTEGERS])
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=OLD) if name in ("activations", "folded") else name
+    for name in (*PRIMITIVES, *INTEGERS)
+])
 def test_primitives_cost_what_xla_says(name):
     function, argument = (
         (PRIMITIVES[name], X) if name in PRIMITIVES else (INTEGERS[name], INDICES)

@@ -145,6 +145,8 @@ FLAGS = [
     (("--out", "file/run"), "Not a directory"),
     (("--out", "file"), "File exists"),
     (("--resume", "nowhere"), "expected a run with config.json"),
+    (("--resume", ""), "argument --resume: expected a path, got ''"),
+    (("--out", ""), "argument --out: expected a path, got ''"),
     (("--resume", "."), "expected a run with config.json"),
     (("--config", "nowhere"), "nowhere must be a readable JSON file"),
     (("--config", "file"), "file must be a readable JSON file"),

@@ -175,6 +175,15 @@ def test_a_neuron_that_sums_over_the_sequence_is_refused(make):
         fs.build_model_from_config(small("linear", neuron="old"), neurons=neurons)
 
 
+def test_a_head_that_sums_over_the_sequence_is_refused():
+    neurons = registry.Registry("neuron")
+    neurons.register("last")(lambda config, layer: fs.adaptive_threshold(
+        legacy_time_collapse=layer == config.n_layers))
+    with pytest.raises(ValueError, match="code each position.*later tokens"):
+        fs.build_model_from_config(
+            small("linear", neuron="last", spiking_lm_head=True), neurons=neurons)
+
+
 def test_a_model_is_built_of_a_configuration_only():
     with pytest.raises(TypeError, match="config must be an SNNConfig, got {'d_model': 8}"):
         fs.build_model_from_config({"d_model": 8})

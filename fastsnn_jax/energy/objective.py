@@ -28,6 +28,7 @@ def synaptic_operations(
     Raises:
       ValueError: if a key is not in ``activity`` or a fan-out has not the neurons' shape.
 
+    >>> from fastsnn_jax.activity import SpikeCount
     >>> count = SpikeCount(jnp.array([[2., 1.]]), jnp.array([2]), jnp.array([0]))
     >>> synaptic_operations({"dense0/kernel": count}, {"dense0/kernel": np.array([3, 4])})
     Array(10., dtype=float32)
@@ -46,6 +47,7 @@ def energy_pj(
     What an inference costs without a spike (updates of neurons, norms) is no one's to minimise here
     and left out. Arguments and errors as in `synaptic_operations`; the prices must be >= 0.
 
+    >>> from fastsnn_jax.activity import SpikeCount
     >>> count = SpikeCount(jnp.array([[2., 1.]]), jnp.array([2]), jnp.array([0]))
     >>> energy_pj({"a": count}, {"a": 4}, per_operation_pj=0.5, per_event_pj=2.0)
     Array(12., dtype=float32)

@@ -54,11 +54,15 @@ def build_model_from_config(
         )
     )
 
-    def block(layer: int) -> Block:
-        neuron = make_neuron(config, layer) if config.spiking else None
+    def neuron_of(layer: int) -> Any:
+        neuron = make_neuron(config, layer)
         check(not getattr(neuron, "legacy_time_collapse", False), "build_model_from_config",
               "neurons of a causal model must code each position by itself",
               "legacy_time_collapse=True", "it sums over the sequence, later tokens included")
+        return neuron
+
+    def block(layer: int) -> Block:
+        neuron = neuron_of(layer) if config.spiking else None
         return Block(
             attention=_with_neuron(make_attention(config, layer), neuron),
             ffn=_with_neuron(make_ffn(config, layer), neuron), neuron=neuron, norm=config.norm,
@@ -67,7 +71,7 @@ def build_model_from_config(
 
     blocks = tuple(block(layer) for layer in range(config.n_layers))
     head = config.spiking and config.spiking_lm_head
-    return LanguageModel(config, blocks, make_neuron(config, config.n_layers) if head else None)
+    return LanguageModel(config, blocks, neuron_of(config.n_layers) if head else None)
 
 
 @register_neuron("adaptive_threshold")
