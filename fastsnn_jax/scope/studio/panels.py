@@ -94,7 +94,7 @@ PANELS = (
           "A mark for every spike of one example; below it, how many neurons spike together.",
           _needs_raster),
     Panel("membrane", "Membranes",
-          "The membrane before a reset, and the threshold (dashed) that makes it spike.",
+          "The membrane after every step, reset where it spiked, and its threshold (dashed).",
           _needs_membranes),
     Panel("map", "Activity of layers",
           "The further from the paper's colour, the busier.", _needs_map, wide=True),
