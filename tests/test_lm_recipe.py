@@ -27,6 +27,7 @@ from fastsnn_jax.nn.projection import Coded
 from fastsnn_jax.recipes import lm, run_directory
 from fastsnn_jax.recipes.lm import network, pipeline, preset
 from fastsnn_jax.record import load_record
+from fastsnn_jax.scope import load_traces
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,24 @@ def examined(finished):
     codings = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, Coded))
     counts = [np.abs(np.asarray(coded.spikes.data)[known]).astype(int) for coded in codings]
     return Examined(np.asarray(logits), activity, counts)
+
+
+@pytest.mark.slow
+def test_the_traces_are_of_the_first_held_out_window(finished, examined):
+    tokens, _ = held_out_windows()
+    traces = load_traces(finished.directory)
+    letters = sorted(set(TEXT))
+    assert traces["tokens"] == [letters[token] for token in tokens[0, :-1]]
+    assert set(traces["token_spikes"]) == set(examined.activity)
+    for key, planes in traces["token_spikes"].items():
+        np.testing.assert_array_equal(planes, examined.activity[key].bit_plane[0])
+    for name, rates in traces["rates"].items():  # of the window, and all codings of the layer
+        spikes = sum(
+            np.asarray(count.unary[0]).sum() for key, count in examined.activity.items()
+            if key.startswith(name) and finished.record["activity"][key]["input"] == key
+        )
+        np.testing.assert_allclose(rates.sum() * len(traces["tokens"]), spikes, rtol=1e-5)
+        assert traces["raster"][name].max() <= 127 and traces["raster"][name].any()
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from fastsnn_jax._typing import Int, Params
 from fastsnn_jax.data import Tokenizer
 from fastsnn_jax.models import LanguageModel
 from fastsnn_jax.recipes.lm.network import largest_count
-from fastsnn_jax.recipes.lm.traces import layer_counts, text_traces
+from fastsnn_jax.recipes.lm.traces import read_text, text_traces
 from fastsnn_jax.recipes.scope_page import write_scope
 
 
@@ -24,15 +24,15 @@ def draw_all(
       twin_history: losses of the twin without spikes, as the record's own.
       tokens: held-out text whose spike counts are drawn; the page shows its first row.
     """
-    history = record["training_history"]
+    history, read = record["training_history"], read_text(model, params, tokens)
     figures = {"losses": scope.loss_curves(history, twin=twin_history)}
     if record["spikes"] is not None:
         figures["spike_rates"] = scope.spike_rates(history["steps"], history["spikes_per_channel"])
         figures["counts"] = scope.count_histogram(
             {name: np.concatenate([np.ravel(counts) for counts in coded])
-             for name, coded in layer_counts(model, params, tokens).items()},
+             for name, coded in read.counts.items()},
             limit=largest_count(model),
         )
     for name, figure in figures.items():
         scope.save(figure, directory / f"{name}.png")
-    write_scope(directory, record, text_traces(model, params, tokenizer, tokens[0]))
+    write_scope(directory, record, text_traces(read, tokenizer))

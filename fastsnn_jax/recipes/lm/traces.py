@@ -1,8 +1,10 @@
-"""What a language model did with one stretch of text, for pictures and SpikeScope."""
+"""What a language model did with some text, for pictures and SpikeScope."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fastsnn_jax._typing import Float, Int, Params
@@ -17,61 +19,76 @@ from fastsnn_jax.scope.studio.trace_file import (
 )
 
 
-def layer_counts(
-    model: LanguageModel, params: Params, tokens: Int[np.ndarray, "B L"]
-) -> dict[str, list[Float[np.ndarray, "B L D"]]]:
-    """Spike counts of every coding in the network, by layer."""
+class Read(NamedTuple):
+    """Some texts, and what every layer made of them; nothing of a model without spikes.
+
+    Attributes:
+      tokens: the texts.
+      counts: spike counts of every coding in the network, by layer.
+      bit_planes: spikes that arrive at each synapse, by key of ``activity``, as the energy report
+        counts them.
+    """
+
+    tokens: Int[np.ndarray, "B L"]
+    counts: dict[str, list[Float[np.ndarray, "B L D"]]]
+    bit_planes: dict[str, Int[np.ndarray, "B L"]]
+
+
+def read_text(model: LanguageModel, params: Params, tokens: Int[np.ndarray, "B L"]) -> Read:
+    """Runs the model on ``tokens`` and listens to its codings."""
+    if not model.config.spiking:
+        return Read(tokens, {}, {})
 
     @jax.jit
-    def captured(params: Params, tokens: Any) -> Any:
-        _, state = model.apply(
+    def listen(params: Params, tokens: Any) -> Any:
+        (_, activity), state = model.apply(
             params, tokens, mutable=["intermediates"],
             capture_intermediates=lambda module, method: (
                 isinstance(module, Coding) and module.neuron is not None
             ),
         )
-        layers = sorted(state["intermediates"].items())
-        return {name: _coded(layer) for name, layer in layers}
+        counts = {
+            name: [coded.astype(jnp.float32) for coded in _coded(layer)]
+            for name, layer in state["intermediates"].items()
+        }
+        return counts, {key: count.bit_plane for key, count in activity.items()}
 
-    return {
-        name: [np.asarray(counts, np.float32) for counts in layer]
-        for name, layer in captured(params, tokens).items()
-    }
+    counts, planes = jax.device_get(listen(params, tokens))
+    keys = [key for group in model.input_groups() for key in group]  # in order, as jit's are not
+    return Read(tokens, counts, {key: planes[key] for key in keys})
 
 
-def text_traces(
-    model: LanguageModel, params: Params, tokenizer: Tokenizer, tokens: Int[np.ndarray, " L"]
-) -> dict[str, Any]:
-    """Traces of one text, as in ``scope.save_traces``; of a model without spikes its tokens.
+def text_traces(read: Read, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Traces of the first text, as in ``scope.save_traces``.
 
-    A raster row is a channel of the layer's first coding and shows the size of its counts; the
-    steps are tokens. ``token_spikes`` are bit planes, as the energy report counts them.
+    A row of a raster is a channel of the layer's first coding and shows the size of its counts; the
+    steps are tokens.
     """
-    tokens = tokens[: MAX_STEPS]
+    tokens = read.tokens[0, :MAX_STEPS]
     traces: dict[str, Any] = {"tokens": [_shown(tokenizer, token) for token in tokens]}
-    if not model.config.spiking:
-        return traces
-    activity = jax.jit(lambda p, t: model.apply(p, t)[1])(params, tokens[None])
     layers = {
-        name: np.abs(np.concatenate([counts[0] for counts in coded], axis=-1))
-        for name, coded in layer_counts(model, params, tokens[None]).items()
+        name: np.abs(np.concatenate([counts[0] for counts in coded], axis=-1))[:MAX_STEPS]
+        for name, coded in list(read.counts.items())[:MAX_LAYERS]
     }
-    keys = [key for group in model.input_groups() for key in group][: MAX_LAYERS]
-    shown = list(layers)[: MAX_LAYERS]
+    if not layers:
+        return traces
     return traces | {
-        "raster": {name: layers[name][:, : MAX_NEURONS].astype(np.uint8) for name in shown},
-        "rates": {name: layers[name].mean(0) for name in shown},
-        "token_spikes": {key: np.asarray(activity[key].bit_plane[0]) for key in keys},
+        "raster": {name: sizes[:, :MAX_NEURONS].astype(np.uint8) for name, sizes in layers.items()},
+        "rates": {name: sizes.mean(0) for name, sizes in layers.items()},
+        "token_spikes": {
+            key: planes[0, :MAX_STEPS]
+            for key, planes in list(read.bit_planes.items())[:MAX_LAYERS]
+        },
     }
 
 
 def _coded(node: Any) -> list[Any]:
     """Counts of the captured codings below a node of nested dicts."""
-    if not isinstance(node, dict):
+    if not isinstance(node, Mapping):
         return [coded.spikes.data for coded in node]
     return [counts for _, child in sorted(node.items()) for counts in _coded(child)]
 
 
 def _shown(tokenizer: Tokenizer, token: int) -> str:
     known = min(int(token), tokenizer.vocab_size - 1)
-    return tokenizer.decode(np.array([known]))[: MAX_LETTERS]
+    return tokenizer.decode(np.array([known]))[:MAX_LETTERS]
