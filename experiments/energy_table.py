@@ -102,11 +102,12 @@ def headline(report: dict[str, Any]) -> dict[str, Any]:
 
 def save(out: Path, document: Any, text: str) -> None:
     """Writes the report as JSON and as text into the directory ``out``."""
+    from fastsnn_jax._files import write_text
     from fastsnn_jax.energy.report import to_bytes
 
     out.mkdir(parents=True, exist_ok=True)
-    (out / REPORT_FILE).write_bytes(to_bytes(document))
-    (out / TEXT_FILE).write_text(text + "\n", encoding="utf-8")
+    write_text(out / REPORT_FILE, to_bytes(document).decode())
+    write_text(out / TEXT_FILE, text + "\n")
 
 
 def build_parser() -> argparse.ArgumentParser:

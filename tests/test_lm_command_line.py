@@ -362,7 +362,7 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_bits(uninterrupted, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seen", ["text:", "the twin"])
+@pytest.mark.parametrize("seen", ["epoch 2/", "the twin"])
 def test_ctrl_c_exits_130_and_the_run_can_be_resumed(uninterrupted, tmp_path, seen):
     expected, _, _ = uninterrupted
     process, said = start(tmp_path, *LONG, "--out", "run"), ""
@@ -374,7 +374,7 @@ def test_ctrl_c_exits_130_and_the_run_can_be_resumed(uninterrupted, tmp_path, se
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and not output
     assert "interrupted" in errors and "Traceback" not in errors
-    if seen == "epoch 2/10":
+    if seen == "epoch 2/":  # not while a program compiles
         assert f"continue with --resume {tmp_path / 'run'}" in errors
     status, output, errors = command_line(tmp_path, "--resume", "run")
     assert status == 0, errors

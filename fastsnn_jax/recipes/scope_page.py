@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fastsnn_jax import scope
-from fastsnn_jax._files import written_whole
+from fastsnn_jax._files import write_text
 from fastsnn_jax.energy.report import to_bytes
 from fastsnn_jax.record import energy_report
 
@@ -20,7 +20,6 @@ def write_scope(directory: Path, record: dict[str, Any], traces: Mapping[str, An
     """
     report = energy_report(record) if record["activity"] else None
     if report is not None:
-        with written_whole(directory / REPORT_FILE) as scratch:
-            scratch.write_bytes(to_bytes(report))
+        write_text(directory / REPORT_FILE, to_bytes(report).decode())
     scope.save_traces(directory, traces)
     scope.write(record, directory / PAGE_FILE, report, traces)
