@@ -19,11 +19,11 @@ from typing import Any
 from experiments._cli import Parser, execute, refuse_unfinished
 
 EXAMPLE = "example"
-REPORT_FILE, TEXT_FILE = "energy.json", "energy.txt"
 
 
 def main(arguments: list[str]) -> Any:
     """Runs the command line and returns what its last line says."""
+    from fastsnn_jax.energy.files import save_report
     from fastsnn_jax.energy.profiles import load_profile
     from fastsnn_jax.energy.text import compare_reports, format_report
 
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> Any:
     texts = [f"{name}\n\n{format_report(made)}" for name, made in reports.items()]
     text = "\n\n\n".join([*texts, compare_reports(reports)])
     if options.out:
-        save(Path(options.out), document, text)
+        save_report(Path(options.out), document, text)
     if options.json:
         return document
     print(text)
@@ -100,16 +100,6 @@ def headline(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def save(out: Path, document: Any, text: str) -> None:
-    """Writes the report as JSON and as text into the directory ``out``."""
-    from fastsnn_jax._files import write_text
-    from fastsnn_jax.energy.report import to_bytes
-
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / REPORT_FILE, to_bytes(document).decode())
-    write_text(out / TEXT_FILE, text + "\n")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The flags."""
     parser = Parser(__doc__)
@@ -118,7 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
                         help="profile of a device, or a JSON file with one (default: horowitz45)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--out", metavar="DIR",
-                        help=f"also write {REPORT_FILE} and {TEXT_FILE} there")
+                        help="also write energy.json and energy.txt there")
     parser.add_argument("--smoke", action="store_true", help="a published example, no run needed")
     return parser
 

@@ -12,6 +12,7 @@ import test_record
 import test_record_lm
 
 from experiments import _cli, energy_table
+from fastsnn_jax.energy.files import REPORT_FILE, TEXT_FILE
 from fastsnn_jax.energy.profiles import DEVICES, profile_names
 from fastsnn_jax.energy.report import to_bytes, validate_report
 from fastsnn_jax.record import RecordError, SynapseCounts, write_record
@@ -141,10 +142,10 @@ def test_one_run_prints_its_text_and_ends_with_its_headline(runs, capsys):
     assert list(last) == ["device", "runs", "out"]
     figures = last["runs"][str(runs / "images")]
     assert figures["spsi"] == (656_000 + 10_000) / 4 / 317_600
-    written = json.loads((runs / "out" / energy_table.REPORT_FILE).read_text())
+    written = json.loads((runs / "out" / REPORT_FILE).read_text())
     validate_report(written)
     assert written["total"]["energy_pj"]["total"][1] == figures["energy_pj"]
-    assert (runs / "out" / energy_table.TEXT_FILE).read_text() == printed
+    assert (runs / "out" / TEXT_FILE).read_text() == printed
     json.dumps(last, allow_nan=False)
 
 
@@ -171,9 +172,9 @@ def test_a_file_serves_as_a_device(runs):
 def test_the_example_needs_no_run_and_writes_its_report(tmp_path):
     last = energy_table.main(["--smoke", "--out", str(tmp_path)])
     assert last["runs"]["example"]["verdict"] in ("wins", "loses", "undetermined")
-    report = json.loads((tmp_path / energy_table.REPORT_FILE).read_text())
+    report = json.loads((tmp_path / REPORT_FILE).read_text())
     assert report["proxies"]["notebook_event_syn"] == 173_950
-    assert (tmp_path / energy_table.REPORT_FILE).read_bytes() == to_bytes(report)
+    assert (tmp_path / REPORT_FILE).read_bytes() == to_bytes(report)
 
 
 def test_the_help_names_every_flag(capsys):

@@ -43,7 +43,7 @@ def test_a_run_leaves_a_valid_record_checkpoints_configuration_tokenizer_and_pic
     names = {path.name for path in finished.directory.iterdir()}
     pictures = {"losses.png", "spike_rates.png", "counts.png"}
     files = {"record.json", "config.json", "tokenizer.json", "checkpoints", "twin"}
-    assert names == files | pictures | {"energy.json", "scope.html", "traces.npz"}
+    assert names == files | pictures | {"energy.json", "energy.txt", "scope.html", "traces.npz"}
     assert lm.saved_config(finished.directory) == finished.config
     settled = dataclasses.replace(finished.config, vocab_size=LETTERS)
     assert preset(**finished.record["config"]) == settled

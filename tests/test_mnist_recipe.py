@@ -78,7 +78,7 @@ def test_a_run_leaves_a_valid_record_checkpoints_configuration_and_pictures(fini
     assert load_record(finished.directory) == finished.record
     names = {path.name for path in finished.directory.iterdir()}
     pictures = {f"{name}.png" for name in ("confusion", "curves", "rates", "raster", "membrane")}
-    page = {"energy.json", "scope.html", "traces.npz"}
+    page = {"energy.json", "energy.txt", "scope.html", "traces.npz"}
     assert names == {"record.json", "config.json", "checkpoints", *pictures, *page}
     assert mnist.saved_config(finished.directory) == finished.config
     assert preset(**finished.record["config"]) == finished.config

@@ -1,0 +1,24 @@
+"""An energy report on disk: the report itself and a text to read."""
+
+from pathlib import Path
+from typing import Any
+
+from fastsnn_jax._files import write_text
+from fastsnn_jax.energy.report import to_bytes
+
+REPORT_FILE, TEXT_FILE = "energy.json", "energy.txt"
+
+
+def save_report(directory: Path, document: Any, text: str) -> None:
+    """Writes ``energy.json`` and ``energy.txt`` into ``directory``, each whole or not at all.
+
+    Args:
+      document: a report, or several in a list.
+      text: what the second file says, as of ``format_report``.
+
+    Raises:
+      OSError: the disk refuses.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    write_text(directory / REPORT_FILE, to_bytes(document).decode())
+    write_text(directory / TEXT_FILE, text + "\n")
