@@ -1,4 +1,4 @@
-"""Time and memory per token of every attention core over L: recurrent, chunkwise, sliding, softmax.
+"""Time and memory per token of every attention core over L: linear, sliding, softmax, hybrids.
 
     python -m benchmarks.attention
     python -m benchmarks.attention --quick              to L = 4,096, few rounds, nothing saved
@@ -47,6 +47,13 @@ FORMS = {
     "gla": Form(lambda q, k, v, a: linear_attention(q, k, v, log_decay=a, normalizer="none")[1]),
     "sliding": Form(lambda q, k, v, a: sliding_window(q, k, v, WINDOW)),
     "softmax": Form(lambda q, k, v, a: softmax_attention(q, k, v), 16384, "does not fit"),
+    # Of the hybrids what mixes positions: two layers in turn, and two branches of one layer.
+    "interleaved": Form(
+        lambda q, k, v, a: linear_attention(q, k, sliding_window(q, k, v, WINDOW))[1]
+    ),
+    "parallel": Form(
+        lambda q, k, v, a: linear_attention(q, k, v)[1] + sliding_window(q, k, v, WINDOW)
+    ),
 }
 
 
@@ -134,7 +141,7 @@ def _ratios(seconds, lengths):
         sides = ("recurrent", length, PASSES[1]), ("chunkwise", length, PASSES[1])
         if sides[0] in seconds:
             ratios[f"recurrent_over_chunkwise_forward_gradient_at_{length}"] = ratio(*sides)
-    for name in ("chunkwise", "gla", "sliding"):
+    for name in ("chunkwise", "gla", "sliding", "interleaved", "parallel"):
         for which in PASSES if 65536 in lengths else ():
             sides = (name, 65536, which), (name, 16384, which)
             ratios[f"{name}_{which}_65536_over_16384"] = ratio(*sides)
@@ -149,7 +156,7 @@ def _ratios(seconds, lengths):
 
 
 def _line(row):
-    return f"{row['attention']:10} L={row['length']:7,} " + "   ".join(
+    return f"{row['attention']:11} L={row['length']:7,} " + "   ".join(
         f"{which} {_time(row, which)} {_memory(row, which)}" for which in PASSES
     )
 

@@ -76,6 +76,7 @@ def main(arguments: list[str]) -> dict[str, Any]:
         named, inner = fields.pop("preset", "default"), fields.pop("model", {})
         if isinstance(inner, dict):  # anything else is refused by the preset
             inner = {**inner, **model}
+        lm.preset(named)  # what a file says must be right, even where a flag wins
         config = lm.preset(name or named, **{**fields, **given}, model=inner)
         out = options.out or default_out("spiking_lm")
     record = lm.run(

@@ -115,11 +115,15 @@ def delta(x: Float[ArrayLike, "T B *N"], *, threshold: float, signed: bool = Tru
     Args:
       threshold: smallest change that fires, > 0, in units of x.
       signed: False drops the -1 of falling inputs.
+    Raises:
+      ValueError, TypeError: input that is not floating or, unless traced, not finite.
     """
     check_number("delta", "threshold", threshold, above=0)
     x = jnp.asarray(x)
     check_floating("delta", "input", x)
     check(x.ndim >= 2, "delta", "input must be [T, B, *N]", x.shape)
+    if not isinstance(x, jax.core.Tracer):
+        check(bool(np.isfinite(np.asarray(x)).all()), "delta", "input must be finite", "NaN or inf")
     change = jnp.diff(x, axis=0, prepend=x[:1])
     rising = (change >= threshold).astype(x.dtype)
     return rising - (change <= -threshold).astype(x.dtype) if signed else rising

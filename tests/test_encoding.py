@@ -143,6 +143,7 @@ def test_capacity_holds_the_fullest_rows():
     (lambda: encoding.latency(jnp.ones((2, 3)), 5, threshold=1.0), "threshold must be < 1"),
     (lambda: encoding.latency(jnp.ones((2, 3)), 5, threshold=float("nan")), "threshold"),
     (lambda: encoding.delta(jnp.ones((2, 3)), threshold=0.0), "threshold must be > 0"),
+    (lambda: encoding.delta(jnp.full((2, 3), jnp.nan), threshold=1.0), "input must be finite"),
     (lambda: encoding.poisson(KEY, jnp.full((2, 3), 1.5), 5), r"in \[0, 1\]"),
     (lambda: encoding.poisson(KEY, jnp.full((2, 3), jnp.nan), 5), r"in \[0, 1\]"),
 ])

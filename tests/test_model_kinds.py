@@ -253,17 +253,6 @@ def test_the_first_program_gives_next_token_logits():
     assert len(activity) == 2 * (5 + 4 + 1 + 2) + 4  # two branches, mix and FFN; softmax once
 
 
-@pytest.mark.slow
-def test_the_second_program_trains_ten_steps():
-    cfg = fs.SNNConfig(
-        vocab_size=2000, d_model=128, n_heads=4, n_layers=2, d_ff=256, attn_kind="hybrid_alt"
-    )
-    model = fs.build_model_from_config(cfg)
-    trainer = fs.Trainer(model, fs.TrainConfig(max_steps=10, log_every=2, lr=1e-3))
-    state = trainer.fit(jax.random.randint(jax.random.key(i), (2, 64), 0, 2000) for i in range(20))
-    assert int(state.step) == len(trainer.history) == 10 and np.isfinite(trainer.history).all()
-
-
 def test_ten_steps_on_one_batch_lower_the_loss():
     config = small("softmax", n_layers=1)
     trainer = fs.Trainer(model_of(config), fs.TrainConfig(max_steps=10, lr=1e-2))

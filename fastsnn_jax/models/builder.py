@@ -38,13 +38,15 @@ def build_model_from_config(
     Raises:
       ValueError: for an unknown kind, or a neuron that mixes positions.
 
-    >>> import jax
-    >>> config = SNNConfig(vocab_size=11, d_model=8, n_heads=2, n_layers=2, d_ff=12)
-    >>> model = build_model_from_config(config)
-    >>> tokens = jax.numpy.zeros((1, 3), int)
-    >>> logits, activity = model.apply(model.init(jax.random.key(0), tokens), tokens)
+    >>> import jax, fastsnn_jax as fs
+    >>> cfg = fs.SNNConfig(vocab_size=2000, d_model=128, n_heads=4, n_layers=2, d_ff=256,
+    ...                    attn_kind="hybrid_alt")
+    >>> model = fs.build_model_from_config(cfg)
+    >>> x = jax.random.randint(jax.random.key(0), (2, 64), 0, cfg.vocab_size)
+    >>> variables = model.init(jax.random.key(1), x[:, :-1])
+    >>> logits, activity = model.apply(variables, x[:, :-1])
     >>> logits.shape
-    (1, 3, 11)
+    (2, 63, 2000)
     """
     if not isinstance(config, SNNConfig):
         raise TypeError(f"build_model_from_config: config must be an SNNConfig, got {config!r}")

@@ -7,6 +7,7 @@ from fastsnn_jax.train.faults import TrainingError
 from fastsnn_jax.train.fit import Fitted, fit
 from fastsnn_jax.train.interrupt import Interrupted
 from fastsnn_jax.train.journal import Journal
+from fastsnn_jax.train.lm_evaluation import Evaluation, next_token_sums
 from fastsnn_jax.train.lm_loss import next_token_loss
 from fastsnn_jax.train.loop import LoopConfig, TrainResult, train
 from fastsnn_jax.train.order import epoch_order, hold_out
@@ -17,8 +18,8 @@ from fastsnn_jax.train.step import make_train_step
 from fastsnn_jax.train.trainer import Trainer
 
 __all__ = [
-    "Event", "Fitted", "Interrupted", "Journal", "LoopConfig", "Plateau", "Progress", "Source",
-    "TrainConfig", "TrainResult", "TrainState", "Trainer", "TrainingError", "epoch_order",
+    "Evaluation", "Event", "Fitted", "Interrupted", "Journal", "LoopConfig", "Plateau", "Progress",
+    "Source", "TrainConfig", "TrainResult", "TrainState", "Trainer", "TrainingError", "epoch_order",
     "eval_params", "fit", "hold_out", "init_state", "make_evaluate", "make_train_step",
-    "next_token_loss", "rows_of", "stream_progress", "train",
+    "next_token_loss", "next_token_sums", "rows_of", "stream_progress", "train",
 ]

@@ -21,6 +21,7 @@ class TrainConfig:
     Attributes:
       max_steps: updates, at most.
       log_every: steps between progress events; the losses are fetched that often.
+      eval_every: steps between evaluations on the validation batches; there is one at the end too.
       lr: peak learning rate.
       weight_decay: of AdamW, on leaves with two axes or more: kernels, not biases and norms.
       beta2: decay of AdamW's mean square; smaller follows the small batches of short runs.
@@ -33,6 +34,7 @@ class TrainConfig:
 
     max_steps: int = 200
     log_every: int = 50
+    eval_every: int = 200
     lr: float = 3e-4
     weight_decay: float = 0.0
     beta2: float = 0.999
@@ -44,7 +46,7 @@ class TrainConfig:
 
     def __post_init__(self):
         where = "TrainConfig"
-        for name in ("max_steps", "log_every", "accumulate"):
+        for name in ("max_steps", "log_every", "eval_every", "accumulate"):
             check_count(where, name, getattr(self, name))
         check_count(where, "seed", self.seed, at_least=0)
         check_count(where, "warmup_steps", self.warmup_steps, at_least=0)

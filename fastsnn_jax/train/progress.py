@@ -19,7 +19,7 @@ class Event(NamedTuple):
       eta_s: seconds left at that speed, None before it is known.
       val_accuracy: percent; only for "epoch" with an evaluation.
       best: whether the monitored figure of that evaluation is the best so far.
-      val_loss: mean; only for "epoch" with an evaluation.
+      val_loss: mean; only where there has just been an evaluation.
     """
 
     kind: str

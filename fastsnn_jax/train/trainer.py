@@ -2,8 +2,9 @@
 
 import dataclasses
 import itertools
+import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,8 @@ from fastsnn_jax.train.chunk import compile_apart, jit_update
 from fastsnn_jax.train.config import TrainConfig
 from fastsnn_jax.train.faults import check_losses, check_params
 from fastsnn_jax.train.interrupt import Interrupted, Interrupts
+from fastsnn_jax.train.journal import add_sums
+from fastsnn_jax.train.lm_evaluation import Evaluation, next_token_sums
 from fastsnn_jax.train.lm_loss import foretell, next_token_loss
 from fastsnn_jax.train.progress import Event, Progress
 from fastsnn_jax.train.state import TrainState, check_learnable, init_state
@@ -38,8 +41,12 @@ class Trainer:
         rngs={"dropout": key}) -> (logits [B, L, V], activity)``, as of
         ``build_model_from_config``.
       progress: for instance ``stream_progress()``; silent by default. Samples are tokens.
+      penalty: ``activity -> scalar`` that is added to the loss of a step, for instance a price on
+        spikes: ``lambda activity: 0.01 * sum(each.log_counts.mean() for each in activity.values())``.
     Attributes:
-      history: loss of every step.
+      history: loss of every step, the penalty included.
+      evaluations: (step, validation loss) of every evaluation.
+      best: the variables at the lowest validation loss, None before an evaluation.
       stopped: why `fit` returned: "max_steps", or "batches" when there were no more.
 
     >>> class Bigram:
@@ -54,16 +61,38 @@ class Trainer:
     >>> logits, _ = Bigram().apply(state.params, jnp.array([[2]]))
     >>> int(logits.argmax())
     3
+
+    And a spiking language model:
+
+    >>> import fastsnn_jax as fs
+    >>> cfg = fs.SNNConfig(vocab_size=2000, d_model=128, n_heads=4, n_layers=2, d_ff=256,
+    ...                    attn_kind="hybrid_alt")
+    >>> model = fs.build_model_from_config(cfg)
+    >>> trainer = fs.Trainer(model, fs.TrainConfig(max_steps=10, log_every=2, lr=1e-3))
+    >>> state = trainer.fit(jax.random.randint(jax.random.key(i), (2, 64), 0, 2000)
+    ...                     for i in range(20))
+    >>> int(state.step), len(trainer.history)
+    (10, 10)
     """
 
-    def __init__(self, model: Any, config: TrainConfig, progress: Progress | None = None):
-        self.model, self.config, self.progress = model, config, progress
+    def __init__(
+        self, model: Any, config: TrainConfig, progress: Progress | None = None,
+        penalty: Callable[[Mapping[str, Any]], Array] | None = None,
+    ):
+        self.model, self.config, self.progress, self.penalty = model, config, progress, penalty
+        self._sums = jax.jit(next_token_sums(model))
+        self._forget()
+
+    def _forget(self) -> None:
         self.history: list[float] = []
+        self.evaluations: list[tuple[int, float]] = []
+        self.best: Params = None
         self.stopped: str | None = None
 
     def fit(
         self, batches: Iterable[ArrayLike], variables: Params = None,
         out: str | Path | None = None, resume: bool = False,
+        validation: Iterable[ArrayLike] | None = None,
     ) -> TrainState:
         """Takes batches until ``max_steps`` updates are done or there are none left.
 
@@ -74,6 +103,8 @@ class Trainer:
           out: directory for checkpoints: at the end, and about once a minute.
           resume: continue the run in ``out``, given the same batches from the first on; those it
             has seen are passed over. Interrupted or not, the result has the same bits.
+          validation: tokens [B, L + 1] to evaluate on, every ``eval_every`` steps and at the end;
+            all are kept in memory. They select ``best``, which checkpoints hold too.
         Returns:
           The state after the last step; ``state.params`` are the model's variables.
         Raises:
@@ -84,9 +115,9 @@ class Trainer:
             the directory already holds a run.
           Interrupted: after Ctrl-C, once the state is saved.
         """
-        self.history, self.stopped = [], None
+        self._forget()
         checkpoints = None if out is None else Checkpoints(out)
-        run = _Run(self, batches, variables, checkpoints, resume)
+        run = _Run(self, batches, variables, checkpoints, resume, validation)
         with Interrupts() as interrupts:
             try:
                 run.train(interrupts)
@@ -98,6 +129,26 @@ class Trainer:
                 raise Interrupted(f"interrupted after step {run.done}; {where}") from None
         self.stopped = "max_steps" if run.done >= self.config.max_steps else "batches"
         return run.state
+
+    def evaluate(self, variables: Params, batches: Iterable[ArrayLike]) -> Evaluation:
+        """Loss, hits and spikes of ``variables`` on batches of tokens [B, L + 1].
+
+        Raises:
+          ValueError, TypeError: no batch, or not tokens of the model's vocabulary.
+        """
+        sums: dict[str, Any] = {}
+        for batch in _tokens(batches):
+            known = jnp.ones((len(batch), batch.shape[1] - 1), bool)
+            logits, _ = jax.eval_shape(self.model.apply, variables, batch[:, :-1])
+            _check_range(batch.min(), batch.max(), logits.shape[-1], "a batch to evaluate")
+            rows = jax.tree.map(lambda leaf: np.asarray(leaf)[None], self._sums(
+                variables, jnp.asarray(batch, jnp.int32), known))
+            sums = add_sums(rows, sums)
+        check(bool(sums), "Trainer", "there must be at least one batch to evaluate", "none")
+        samples = sums["samples"]
+        return Evaluation(
+            sums["loss"] / samples, 100.0 * sums["correct"] / samples, samples, sums["spikes"]
+        )
 
 
 class _Report(NamedTuple):
@@ -113,16 +164,20 @@ class _Report(NamedTuple):
 class _Run:
     """One call of ``fit``: ``done`` steps, of which the last ``len(reports)`` are not fetched."""
 
-    def __init__(self, trainer, batches, variables, checkpoints, resume):
+    def __init__(self, trainer, batches, variables, checkpoints, resume, validation):
         self.trainer, self.config, self.checkpoints = trainer, trainer.config, checkpoints
         tokens = _tokens(batches)
         first = next(tokens, None)
         if first is None:
             raise fail("Trainer", "batches must hold at least one batch", "none")
         self.shape = first.shape
+        self.validation = None if validation is None else list(_tokens(validation))
+        check(self.validation != [], "Trainer", "validation must hold at least one batch", "none")
         self.batches = itertools.chain([first], tokens)
         self.mesh = fitting_mesh(len(first))
         state = self._initial_state(variables, first)
+        for tokens in self.validation or ():
+            _check_range(tokens.min(), tokens.max(), self.vocabulary, "a batch to evaluate")
         if resume:
             state = self._restore(state)
         elif checkpoints is not None and checkpoints.labels():
@@ -163,12 +218,16 @@ class _Run:
             due, save_due = self.done % config.log_every == 0, self._save_is_due()
             if due or save_due or not self.warm:  # after the first too: bad input shows at once
                 self.fetch()
+            if self.done % config.eval_every == 0:
+                self._evaluate(interrupts)
             if save_due:
                 self.save()
             if due:
                 self._tell()
             interrupts.check()
         self.fetch()
+        if self.evaluated < self.done:
+            self._evaluate(interrupts)
         self._tell()
         check_params(self.state.params, self.done, self.checkpoints)
         if self.checkpoints is not None and self.done > self.saved:
@@ -197,9 +256,12 @@ class _Run:
     def save(self) -> Path:
         """Writes a checkpoint of this very moment and returns its path."""
         check_params(self.state.params, self.done, self.checkpoints)
-        path = self.checkpoints.save(
-            {"state": self.state}, {"identity": self._identity(), "history": self.trainer.history}
-        )
+        trainer = self.trainer
+        items = {"state": self.state} | ({} if trainer.best is None else {"best": trainer.best})
+        path = self.checkpoints.save(items, {
+            "identity": self._identity(), "history": trainer.history,
+            "evaluations": trainer.evaluations,
+        })
         self.saved, self.saved_at, self.began = self.done, time.monotonic(), time.perf_counter()
         return path
 
@@ -217,18 +279,21 @@ class _Run:
     def _restore(self, template: TrainState) -> TrainState:
         if self.checkpoints is None:
             raise CheckpointError("Trainer: resume needs out, the directory of the run")
-        checkpoint = self.checkpoints.restore({"state": template})
+        checkpoint = self.checkpoints.restore({"state": template, "best": template.params})
         found = checkpoint.journal.get("identity")
         if found != self._identity() or "state" not in checkpoint.items:
             raise CheckpointError(
                 f"Trainer: {checkpoint.path} was made with {found}, got {self._identity()}"
             )
         self.trainer.history = checkpoint.journal["history"]
+        self.trainer.evaluations = [tuple(pair) for pair in checkpoint.journal.get("evaluations", ())]
+        self.trainer.best = checkpoint.items.get("best")
         return checkpoint.items["state"]
 
     def _identity(self) -> dict[str, Any]:
         config = dataclasses.asdict(self.config)
-        del config["max_steps"], config["log_every"]  # a run may be made longer
+        for name in ("max_steps", "log_every", "eval_every"):  # a run may be made longer
+            del config[name]
         return {**config, "batch_shape": list(self.shape)}
 
     def _pass_over(self, count: int) -> None:
@@ -238,7 +303,8 @@ class _Run:
     def _jitted(self):
         config = self.config
         update = make_train_step(
-            next_token_loss(self.trainer.model), config.optimizer(), accumulate=config.accumulate
+            next_token_loss(self.trainer.model, penalty=self.trainer.penalty), config.optimizer(),
+            accumulate=config.accumulate,
         )
 
         def step(state, tokens):
@@ -258,9 +324,26 @@ class _Run:
         return shard_batch(self.mesh, batch.astype(np.int32))
 
     def _check_ids(self, lowest: Any, highest: Any, step: int) -> None:
-        check(bool(lowest >= 0 and highest < self.vocabulary), "Trainer",
-              f"tokens must lie in 0..{self.vocabulary - 1}, the model's vocabulary",
-              f"{lowest}..{highest} in the batch of step {step}")
+        _check_range(lowest, highest, self.vocabulary, f"the batch of step {step}")
+
+    @property
+    def evaluated(self) -> int:
+        """Step of the last evaluation; without validation every step counts as evaluated."""
+        evaluations = self.trainer.evaluations
+        if self.validation is None:
+            return self.done
+        return evaluations[-1][0] if evaluations else 0
+
+    def _evaluate(self, interrupts: Interrupts) -> None:
+        if self.validation is None:
+            return
+        trainer = self.trainer
+        with interrupts.at_once():
+            loss = trainer.evaluate(self.state.params, self.validation).loss
+        if math.isfinite(loss) and all(loss < earlier for _, earlier in trainer.evaluations):
+            trainer.best = jax.device_get(self.state.params)
+        trainer.evaluations.append((self.done, loss))
+        self.began = time.perf_counter()
 
     def _save_is_due(self) -> bool:
         waited = time.monotonic() - self.saved_at
@@ -275,9 +358,18 @@ class _Run:
             rate = self.shape[0] * (self.shape[1] - 1) * self.steps / self.seconds
         accuracy = 100.0 * self.correct / self.samples
         self.correct = self.samples = 0
+        evaluations = self.trainer.evaluations
+        val_loss = evaluations[-1][1] if evaluations and self.evaluated == self.done else None
         self.trainer.progress(Event(
-            "batch", 1, 1, self.done, steps, self.trainer.history[-1], accuracy, rate, left_s
+            "batch", 1, 1, self.done, steps, self.trainer.history[-1], accuracy, rate, left_s,
+            val_loss=val_loss,
         ))
+
+
+def _check_range(lowest: Any, highest: Any, vocabulary: int, where: str) -> None:
+    check(bool(lowest >= 0 and highest < vocabulary), "Trainer",
+          f"tokens must lie in 0..{vocabulary - 1}, the model's vocabulary",
+          f"{lowest}..{highest} in {where}")
 
 
 def _tokens(batches: Iterable[ArrayLike]) -> Iterator[Any]:

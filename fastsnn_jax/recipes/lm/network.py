@@ -12,11 +12,10 @@ import optax
 from fastsnn_jax._typing import Array, Key, Params
 from fastsnn_jax.activity import TokenSpikes, fan_out
 from fastsnn_jax.energy.objective import above_target, synaptic_operations
-from fastsnn_jax.losses import cross_entropy
 from fastsnn_jax.models import LanguageModel, build_model_from_config
 from fastsnn_jax.recipes.lm.config import LMConfig
 from fastsnn_jax.record import SynapseCounts
-from fastsnn_jax.train import TrainConfig, next_token_loss
+from fastsnn_jax.train import TrainConfig, next_token_loss, next_token_sums
 
 
 def build_model(config: LMConfig, spiking: bool = True) -> LanguageModel:
@@ -68,20 +67,12 @@ def make_metrics(model: LanguageModel) -> Callable:
     Loss and hits over the targets that are ``known`` [B, L], and the spikes of every synapse.
     """
 
+    sums = next_token_sums(model)
+
     def metrics_fn(params: Params, batch: tuple[Array, Array], mask: Array, key: Key):
         del key  # nothing is random
         tokens, known = batch
-        known = known & mask[:, None]
-        outputs: Any = model.apply(params, tokens[:, :-1])
-        logits, activity = outputs
-        targets = tokens[:, 1:]
-        hits = (logits.argmax(-1) == targets) & known
-        return {
-            "loss": jnp.where(known, cross_entropy(logits, targets), 0.0).sum(),
-            "correct": hits.sum(dtype=jnp.int32),
-            "samples": known.sum(dtype=jnp.int32),
-            "spikes": {key: count.totals(known) for key, count in activity.items()},
-        }
+        return sums(params, tokens, known & mask[:, None])
 
     return metrics_fn
 
