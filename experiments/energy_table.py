@@ -32,15 +32,18 @@ def main(arguments: list[str]) -> Any:
         raise ValueError("expected at least one RUN, or --smoke without any")
     profile = load_profile(options.device)
     if options.smoke:
-        reports = {EXAMPLE: example_report(profile)}
+        records, reports = {}, {EXAMPLE: example_report(profile)}
     else:
-        reports = {run: run_report(run, profile) for run in dict.fromkeys(options.runs)}
+        records = {run: read_run(run) for run in dict.fromkeys(options.runs)}
+        reports = {run: run_report(run, record, profile) for run, record in records.items()}
     documents = list(reports.values())
     document = documents[0] if len(documents) == 1 else documents
     texts = [f"{name}\n\n{format_report(made)}" for name, made in reports.items()]
     text = "\n\n\n".join([*texts, compare_reports(reports)])
     if options.out:
         save_report(Path(options.out), document, text)
+        if records:
+            write_page(Path(options.out), records, reports)
     if options.json:
         return document
     print(text)
@@ -51,17 +54,34 @@ def main(arguments: list[str]) -> Any:
     }
 
 
-def run_report(run: str, profile: Any) -> dict[str, Any]:
-    """The energy report of one recorded run; ValueError names it where it has none."""
-    from fastsnn_jax.record import RecordError, energy_report, load_record
+def read_run(run: str) -> dict[str, Any]:
+    """The record of a finished run."""
+    from fastsnn_jax.record import load_record
 
     if Path(run).is_dir():
         refuse_unfinished(run)
-    record = load_record(run)
+    return load_record(run)
+
+
+def run_report(run: str, record: dict[str, Any], profile: Any) -> dict[str, Any]:
+    """The energy report of one recorded run; RecordError names it where it has none."""
+    from fastsnn_jax.record import RecordError, energy_report
+
     try:
         return energy_report(record, profile)
     except RecordError as error:
         raise RecordError(f"{run}: {error}") from error
+
+
+def write_page(out: Path, records: dict[str, Any], reports: dict[str, Any]) -> None:
+    """SpikeScope of the first run; accuracy and cost beside those of the others of its kind."""
+    from fastsnn_jax import scope
+
+    first, *others = records
+    points = [scope.run_point(run, records[run], reports[run]) for run in others
+              if records[run]["kind"] == records[first]["kind"]]
+    runs = [point for point in points if point is not None]
+    scope.write(first, out / "scope.html", reports[first], runs=runs)
 
 
 def example_report(profile: Any) -> dict[str, Any]:
@@ -108,7 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
                         help="profile of a device, or a JSON file with one (default: horowitz45)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--out", metavar="DIR",
-                        help="also write energy.json and energy.txt there")
+                        help="also write energy.json, energy.txt and scope.html there")
     parser.add_argument("--smoke", action="store_true", help="a published example, no run needed")
     return parser
 

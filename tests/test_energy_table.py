@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,13 @@ from experiments import _cli, energy_table
 from fastsnn_jax.energy.files import REPORT_FILE, TEXT_FILE
 from fastsnn_jax.energy.profiles import DEVICES, profile_names
 from fastsnn_jax.energy.report import to_bytes, validate_report
-from fastsnn_jax.record import RecordError, SynapseCounts, write_record
+from fastsnn_jax.record import (
+    RecordError,
+    SynapseCounts,
+    energy_report,
+    load_record,
+    write_record,
+)
 from fastsnn_jax.record.energy import LM_HEAD, health, layer_counts
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -93,13 +101,13 @@ def test_a_language_models_record_holds_its_projections_and_its_dense_head():
 
 
 def test_the_events_of_a_report_are_those_of_the_record(runs):
-    made = energy_table.run_report(str(runs / "images"), "horowitz45")
+    made = energy_report(load_record(runs / "images"), "horowitz45")
     proxies, recorded = made["proxies"], images()["energy_proxies"]
     assert proxies["notebook_event_syn"] == recorded["event_syn_per_inference"]
     assert proxies["notebook_dense"] == recorded["dense_ops_per_inference"]
     assert proxies["notebook_ratio"] == recorded["sparsity_ratio"]
     spikes = text()["spikes"]
-    blocks = energy_table.run_report(str(runs / "text"), "horowitz45")
+    blocks = energy_report(load_record(runs / "text"), "horowitz45")
     assert blocks["total"]["ac"] == spikes["synaptic_events_per_token"]
     assert blocks["unit"] == "token" and any("attention" in w for w in blocks["warnings"])
 
@@ -158,6 +166,18 @@ def test_json_is_an_object_for_one_run_and_a_list_for_several(runs, capsys):
     for report in (single, *both):
         validate_report(json.loads(json.dumps(report, allow_nan=False)))
     assert {report["profile"]["name"] for report in both} == {"yan22"}
+
+
+def test_the_page_of_several_runs_is_the_first_ones_beside_others_of_its_kind(runs):
+    one, text = str(runs / "images"), str(runs / "text")
+    shutil.copytree(one, runs / "again")
+    energy_table.main([one, str(runs / "again"), text, "--out", str(runs / "out")])
+    page = (runs / "out" / "scope.html").read_text()
+    (data,) = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)
+    points = json.loads(data)["points"]
+    assert [point["name"] for point in points] == ["this run", str(runs / "again")]
+    assert points[0]["accuracy"] == points[1]["accuracy"]
+    assert points[0]["events"] == points[1]["events"] is not None
 
 
 def test_a_file_serves_as_a_device(runs):

@@ -7,11 +7,12 @@ writes.
 from .canvas import save
 from .counts import count_histogram
 from .plots import confusion_matrix, curves, rate_histogram
-from .studio import RunPoint, load_traces, save_traces, write
+from .studio import RunPoint, load_traces, run_point, save_traces, write
 from .traces import membrane, raster
 from .training import loss_curves, spike_rates
 
 __all__ = [
     "RunPoint", "confusion_matrix", "count_histogram", "curves", "load_traces", "loss_curves",
-    "membrane", "raster", "rate_histogram", "save", "save_traces", "spike_rates", "write",
+    "membrane", "raster", "rate_histogram", "run_point", "save", "save_traces", "spike_rates",
+    "write",
 ]

@@ -41,8 +41,8 @@ def next_token_sums(
 ) -> Callable[[Params, Int[Array, "B L+1"], Bool[Array, "B L"]], dict[str, Any]]:
     """Returns ``(params, tokens, known) -> sums`` of loss, hits and spikes, nothing dropped out.
 
-    The sums are over the targets ``tokens[:, 1:]`` that are ``known``: ``loss`` float32, ``correct``
-    and ``samples`` int32, and ``spikes`` as of ``next_token_loss``.
+    The sums are over the targets ``tokens[:, 1:]`` that are ``known``: ``loss`` float32,
+    ``correct`` and ``samples`` int32, and ``spikes`` as of ``next_token_loss``.
 
     >>> class Uniform:
     ...     def apply(self, params, tokens):

@@ -42,7 +42,7 @@ class Trainer:
         ``build_model_from_config``.
       progress: for instance ``stream_progress()``; silent by default. Samples are tokens.
       penalty: ``activity -> scalar`` that is added to the loss of a step, for instance a price on
-        spikes: ``lambda activity: 0.01 * sum(each.log_counts.mean() for each in activity.values())``.
+        spikes: ``lambda activity: 0.01 * sum(c.log_counts.mean() for c in activity.values())``.
     Attributes:
       history: loss of every step, the penalty included.
       evaluations: (step, validation loss) of every evaluation.
@@ -285,9 +285,10 @@ class _Run:
             raise CheckpointError(
                 f"Trainer: {checkpoint.path} was made with {found}, got {self._identity()}"
             )
-        self.trainer.history = checkpoint.journal["history"]
-        self.trainer.evaluations = [tuple(pair) for pair in checkpoint.journal.get("evaluations", ())]
-        self.trainer.best = checkpoint.items.get("best")
+        trainer, journal = self.trainer, checkpoint.journal
+        trainer.history = journal["history"]
+        trainer.evaluations = [tuple(pair) for pair in journal.get("evaluations", ())]
+        trainer.best = checkpoint.items.get("best")
         return checkpoint.items["state"]
 
     def _identity(self) -> dict[str, Any]:

@@ -152,14 +152,21 @@ def _points(
     record: Mapping[str, Any], report: Mapping[str, Any] | None, runs: Sequence[RunPoint]
 ) -> list[dict[str, Any]] | None:
     """Accuracy and cost of this run and of those to compare with; None where nothing is known."""
+    own = run_point("this run", record, report)
+    points = [*([] if own is None else [own]), *runs]
+    return [point._asdict() for point in points] or None
+
+
+def run_point(
+    name: str, record: Mapping[str, Any], report: Mapping[str, Any] | None = None
+) -> RunPoint | None:
+    """A run as a point to compare with; None where its record has no accuracy or no cost."""
     metrics = record["metrics"]
     accuracy = metrics.get("test_accuracy", metrics.get("accuracy"))
     events = metrics.get("event_syn_per_inference", metrics.get("synaptic_events_per_token"))
     energy = None if report is None else report["total"]["energy_pj"]["total"][1]
-    own = RunPoint("this run", accuracy, events, energy)
     known = accuracy is not None and (events is not None or energy is not None)
-    points = [*([own] if known else []), *runs]
-    return [point._asdict() for point in points] or None
+    return RunPoint(name, accuracy, events, energy) if known else None
 
 
 def check_runs(where: str, runs: Any) -> list[RunPoint]:
