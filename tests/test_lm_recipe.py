@@ -110,6 +110,10 @@ def test_the_traces_are_of_the_first_held_out_window(finished, examined):
         )
         np.testing.assert_allclose(rates.sum() * len(traces["tokens"]), spikes, rtol=1e-5)
         assert traces["raster"][name].max() <= 127 and traces["raster"][name].any()
+        potential = traces["membrane"][name]
+        counts = traces["raster"][name][:, :potential.shape[1]]
+        np.testing.assert_array_equal(np.minimum(np.abs(np.rint(potential)), 127), counts)
+        assert traces["threshold"][name] == 0.5 and (potential < 0).any()
 
 
 @pytest.mark.slow

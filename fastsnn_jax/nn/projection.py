@@ -3,7 +3,7 @@
 A signal is an array ``[B, L, D]`` or, in a spiking network, that array as counts (`Coded`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -58,6 +58,48 @@ class Coding(nn.Module):
                   for name in learnable}
         spikes = self.neuron.encode(params, x)
         return Coded(spikes, self.neuron.channel_scale(params), count_tokens(spikes))
+
+
+class Heard(NamedTuple):
+    """A coding at work.
+
+    Attributes:
+      potential: what was rounded ``[B, L, D]``: the array in units of its thresholds.
+      counts: the spike counts ``[B, L, D]``.
+    """
+
+    potential: Array
+    counts: Array
+
+
+def hear_codings(
+    apply: Callable[..., Any], *args: Any
+) -> tuple[Any, dict[str, list[Heard]]]:
+    """Runs ``apply(*args)`` of a model; returns its outputs, and its codings by layer, in order.
+
+    Under jit it must be inside the function that is traced.
+
+    >>> from fastsnn_jax.neurons import adaptive_threshold
+    >>> coding = nn.Sequential([Coding(adaptive_threshold(k=2.0))])
+    >>> _, heard = hear_codings(coding.apply, {}, jnp.array([[[1.0, 3.0]]]))  # mean 2: V = 1
+    >>> [(each.potential.tolist(), each.counts.tolist()) for each in heard["layers_0"]]
+    [([[[1.0, 3.0]]], [[[1.0, 3.0]]])]
+    """
+    heard: dict[str, list[Heard]] = {}
+
+    def listen(run: Callable, given: tuple, named: dict, context: Any) -> Any:
+        coded = run(*given, **named)
+        if isinstance(context.module, Coding) and isinstance(coded, Coded):
+            x, *_ = given
+            scale = coded.spikes.threshold * (1.0 if coded.scale is None else coded.scale)
+            heard.setdefault(context.module.path[0], []).append(
+                Heard(x.astype(jnp.float32) / scale, coded.spikes.data.astype(jnp.float32))
+            )
+        return coded
+
+    with nn.intercept_methods(listen):
+        outputs = apply(*args)
+    return outputs, heard
 
 
 class Projection(nn.Module):

@@ -29,8 +29,8 @@ def draw_all(
     if record["spikes"] is not None:
         figures["spike_rates"] = scope.spike_rates(history["steps"], history["spikes_per_channel"])
         figures["counts"] = scope.count_histogram(
-            {name: np.concatenate([np.ravel(counts) for counts in coded])
-             for name, coded in read.counts.items()},
+            {name: np.concatenate([np.ravel(each.counts) for each in codings])
+             for name, codings in read.codings.items()},
             limit=largest_count(model),
         )
     for name, figure in figures.items():
