@@ -22,10 +22,11 @@ from benchmarks import _timing
 from fastsnn_jax.energy.accountant import count
 from fastsnn_jax.recipes.lm import network as lm_network
 from fastsnn_jax.recipes.lm import preset as lm_preset
+from fastsnn_jax.recipes.lm.pipeline import EVAL_TOKENS
 from fastsnn_jax.recipes.mnist import network
 from fastsnn_jax.recipes.mnist.config import preset
 from fastsnn_jax.recipes.mnist.inputs import InputPlan
-from fastsnn_jax.train import init_state, make_train_step
+from fastsnn_jax.train import init_state, make_train_step, next_token_sums
 
 VOCABULARY = 65  # characters of tiny Shakespeare
 STEPS, BATCH = 50, 64
@@ -86,19 +87,25 @@ def mnist() -> dict[str, Case]:
 
 
 def language_model() -> dict[str, Case]:
-    """Forward pass and train step of the recipe's smaller model."""
+    """Evaluation and train step of the recipe's smaller model, in the recipe's batches."""
     config = lm_preset("nanogpt-cpu", vocab_size=VOCABULARY)
     model, tx = lm_network.build_model(config), lm_network.build_optimiser(config)
-    shape = (config.batch_size, config.context + 1)
-    tokens = np.random.default_rng(0).integers(0, VOCABULARY, shape).astype(np.int32)
+    random = np.random.default_rng(0)
+    tokens, held_out = (
+        random.integers(0, VOCABULARY, (size, config.context + 1)).astype(np.int32)
+        for size in (config.batch_size, EVAL_TOKENS // config.context)
+    )
     variables = model.init(jax.random.key(0), tokens[:1, :2])
     state = init_state(variables, tx, jax.random.key(1))
+    sums, known = next_token_sums(model), np.ones((len(held_out), config.context), bool)
 
-    def logits(variables, tokens):
-        return model.apply(variables, tokens)[:1]
+    def uncounted(variables, tokens, known):
+        figures = sums(variables, tokens, known)
+        del figures["spikes"]
+        return figures
 
     return {
-        "language model, forward": Case(model.apply, logits, (variables, tokens[:, :-1])),
+        "language model, forward": Case(sums, uncounted, (variables, held_out, known)),
         "language model, step": _step(lm_network.make_loss(model, config), tx, (state, tokens)),
     }
 

@@ -88,6 +88,8 @@ def main() -> None:
                 if variant != "twin":
                     ratios[f"{variant}_over_twin_{which}_{name}"] = _timing.summary(took / twin)
                 print(_line(rows[-1], np.median(took / twin)), flush=True)
+            counted, uncounted = (seconds[name, which, each] for each in VARIANTS[1:])
+            ratios[f"counted_over_uncounted_{which}_{name}"] = _timing.summary(counted / uncounted)
     if not options.quick:
         print(_timing.save("lm_step", {
             "sizes": {name: size.config.to_json() for name, size in sizes.items()},

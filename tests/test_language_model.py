@@ -278,6 +278,6 @@ def test_dropping_activity_leaves_the_program_of_a_model_that_counts_nothing(
         return program(logits, variables)
 
     dropping, counting = compiled(), compiled(counting=True)
-    monkeypatch.setattr(projection, "count_tokens", lambda spikes: None)
+    monkeypatch.setattr(projection, "count_tokens", lambda spikes, tally: None)
     assert "ENTRY" in dropping and dropping == compiled()
     assert counting != dropping

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from fastsnn_jax._checks import check, check_choice, check_count, check_floating, check_number
 from fastsnn_jax._typing import Array
+from fastsnn_jax.kernels.tally import Tally, tally
 from fastsnn_jax.spikes import SpikeTensor
 from fastsnn_jax.surrogate import round_ste
 
@@ -41,25 +42,29 @@ def widen(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def spikes_of(neuron: Any, ratio: Array, threshold: Array | float, dtype: Any) -> SpikeTensor:
-    """Counts of ``ratio`` = x / threshold, in ``dtype``, and how many were clipped."""
+def spikes_of(
+    neuron: Any, ratio: Array, threshold: Array | float, dtype: Any
+) -> tuple[SpikeTensor, Tally]:
+    """Counts of ``ratio`` = x / threshold, in ``dtype``, and their sums over the channels."""
     # Not from_count, whose check of concrete values refuses the NaN that jit lets through.
-    lead = ratio.shape[:-1]
+    lead, low = ratio.shape[:-1], -neuron.limit if neuron.signed else 0
     settings = {"rounding": neuron.rounding, "window": neuron.window, "tau": neuron.tau}
-    counts = round_ste(ratio, low=-neuron.limit if neuron.signed else 0, high=neuron.limit,
-                       **settings)
+    counts = round_ste(ratio, low=low, high=neuron.limit, **settings)
     whole = round_ste(jax.lax.stop_gradient(ratio), **settings)
-    beyond = (jnp.abs(whole) if neuron.signed else whole) > neuron.limit
-    saturated = jnp.sum(beyond, axis=-1, dtype=jnp.int32)
+    whole = jnp.abs(whole) if neuron.signed else jnp.maximum(whole, 0)
+    size = jnp.minimum(whole, neuron.limit).astype(jnp.int32)
+    sums = tally(size, whole > neuron.limit, neuron.limit)
     threshold = jnp.broadcast_to(jnp.asarray(threshold, ratio.dtype), (*lead, 1))
-    return SpikeTensor(counts.astype(dtype), threshold, saturated, "count", "bitwise")
+    spikes = SpikeTensor(counts.astype(dtype), threshold, sums.saturated, "count", "bitwise")
+    return spikes, sums
 
 
 def collapsed_spikes(
     neuron: Any, ratio: Array, shape: tuple[int, ...], dtype: Any
-) -> SpikeTensor:
+) -> tuple[SpikeTensor, None]:
     """FastSNN's counts: never negative, without limit or scale, the same at every position."""
     counts = round_ste(ratio, low=0, high=math.inf, window=neuron.window, tau=neuron.tau)
     counts = jnp.broadcast_to(counts.astype(dtype), shape)
     ones = jnp.ones((*shape[:-1], 1), ratio.dtype)
-    return SpikeTensor(counts, ones, jnp.zeros(shape[:-1], jnp.int32), "count", "bitwise")
+    zeros = jnp.zeros(shape[:-1], jnp.int32)
+    return SpikeTensor(counts, ones, zeros, "count", "bitwise"), None

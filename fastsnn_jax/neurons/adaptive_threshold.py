@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from fastsnn_jax._checks import check_number
 from fastsnn_jax._typing import Array, Float, Key, Params
+from fastsnn_jax.kernels.tally import Tally
 from fastsnn_jax.neurons import _sint
 from fastsnn_jax.spikes import SpikeTensor
 
@@ -36,6 +37,12 @@ class AdaptiveThreshold:
 
     def encode(self, params: Params, x: Float[Array, "*lead D"]) -> SpikeTensor:
         """Returns the counts of ``x``, in its dtype, with a float32 threshold ``[*lead, 1]``."""
+        return self.encode_tallied(params, x)[0]
+
+    def encode_tallied(
+        self, params: Params, x: Float[Array, "*lead D"]
+    ) -> tuple[SpikeTensor, Tally | None]:
+        """`encode`, and the sums of its counts over the channels, made in the same pass."""
         del params
         x = jnp.asarray(x)
         _sint.check_potential(self, "adaptive_threshold", "x", x, axes=1)
@@ -45,13 +52,13 @@ class AdaptiveThreshold:
         """Returns the counts of the sum of ``currents`` over T."""
         del params
         _sint.check_potential(self, "adaptive_threshold", "currents", currents, axes=2)
-        return self._fire(jnp.sum(_sint.widen(currents), axis=0), currents.dtype)
+        return self._fire(jnp.sum(_sint.widen(currents), axis=0), currents.dtype)[0]
 
     def channel_scale(self, params: Params) -> None:
         """Returns None: the scale of the counts is the SpikeTensor's own threshold."""
         del params
 
-    def _fire(self, x: Array, dtype) -> SpikeTensor:
+    def _fire(self, x: Array, dtype) -> tuple[SpikeTensor, Tally | None]:
         if self.legacy_time_collapse:
             mean = jnp.mean(jnp.abs(x), axis=-2, keepdims=True)
             ratio = jnp.sum(x, axis=-2, keepdims=True) / jnp.maximum(mean / self.k, MIN_THRESHOLD)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from fastsnn_jax._checks import check, check_count, check_number
 from fastsnn_jax._typing import Array, Float, Key, Params
+from fastsnn_jax.kernels.tally import Tally
 from fastsnn_jax.neurons import _sint
 from fastsnn_jax.spikes import SpikeTensor
 
@@ -36,6 +37,12 @@ class LIFSint:
 
     def encode(self, params: Params, x: Float[Array, "*lead D"]) -> SpikeTensor:
         """Returns the counts of ``x``, in its dtype, with threshold 1; see ``channel_scale``."""
+        return self.encode_tallied(params, x)[0]
+
+    def encode_tallied(
+        self, params: Params, x: Float[Array, "*lead D"]
+    ) -> tuple[SpikeTensor, Tally | None]:
+        """`encode`, and the sums of its counts over the channels, made in the same pass."""
         x = jnp.asarray(x)
         _sint.check_potential(self, "lif_sint", "x", x, axes=1)
         return self._fire(params, _sint.widen(x), x.dtype)
@@ -43,13 +50,13 @@ class LIFSint:
     def integrate(self, params: Params, currents: Float[Array, "T *lead D"]) -> SpikeTensor:
         """Returns the counts of the sum of ``currents`` over T."""
         _sint.check_potential(self, "lif_sint", "currents", currents, axes=2)
-        return self._fire(params, jnp.sum(_sint.widen(currents), axis=0), currents.dtype)
+        return self._fire(params, jnp.sum(_sint.widen(currents), axis=0), currents.dtype)[0]
 
     def channel_scale(self, params: Params) -> Float[Array, " D"] | None:
         """Returns theta, which the next kernel takes up; None where counts are not scaled back."""
         return None if self.legacy_time_collapse else jnp.exp(params["log_threshold"])
 
-    def _fire(self, params: Params, x: Array, dtype) -> SpikeTensor:
+    def _fire(self, params: Params, x: Array, dtype) -> tuple[SpikeTensor, Tally | None]:
         theta = jnp.exp(params["log_threshold"])
         check(theta.shape == x.shape[-1:], "lif_sint",
               f"x must have {theta.shape} features", x.shape[-1:])

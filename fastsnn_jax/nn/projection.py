@@ -56,8 +56,11 @@ class Coding(nn.Module):
         learnable = jax.eval_shape(lambda key: self.neuron.init(key, shape), jax.random.key(0))
         params = {name: self.param(name, lambda key, name=name: self.neuron.init(key, shape)[name])
                   for name in learnable}
-        spikes = self.neuron.encode(params, x)
-        return Coded(spikes, self.neuron.channel_scale(params), count_tokens(spikes))
+        if hasattr(self.neuron, "encode_tallied"):  # which a neuron of a user's own need not have
+            spikes, tally = self.neuron.encode_tallied(params, x)
+        else:
+            spikes, tally = self.neuron.encode(params, x), None
+        return Coded(spikes, self.neuron.channel_scale(params), count_tokens(spikes, tally))
 
 
 class Heard(NamedTuple):

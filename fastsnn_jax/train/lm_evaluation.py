@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from fastsnn_jax._typing import Array, Bool, Int, Params
-from fastsnn_jax.activity import TokenSpikes
+from fastsnn_jax.activity import total_tokens
 from fastsnn_jax.losses import cross_entropy
 
 
@@ -61,8 +61,7 @@ def next_token_sums(
             "loss": jnp.where(known, cross_entropy(logits, targets), 0.0).sum(),
             "correct": hits.sum(dtype=jnp.int32),
             "samples": known.sum(dtype=jnp.int32),
-            "spikes": {key: count.totals(known) for key, count in activity.items()
-                       if isinstance(count, TokenSpikes)},
+            "spikes": total_tokens(activity, known),
         }
 
     return sums

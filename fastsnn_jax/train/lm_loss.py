@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from fastsnn_jax._checks import check
 from fastsnn_jax._typing import Array, Int, Key, Params
-from fastsnn_jax.activity import TokenSpikes
+from fastsnn_jax.activity import total_tokens
 from fastsnn_jax.losses import cross_entropy
 from fastsnn_jax.train.step import Metrics
 
@@ -50,8 +50,7 @@ def next_token_loss(
         return loss, {
             "samples": jnp.int32(targets.size),
             "correct": (logits.argmax(-1) == targets).sum(dtype=jnp.int32),
-            "spikes": {name: count.totals() for name, count in activity.items()
-                       if isinstance(count, TokenSpikes)},
+            "spikes": total_tokens(activity),
         }
 
     return loss_fn

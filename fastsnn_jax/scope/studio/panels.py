@@ -94,8 +94,8 @@ PANELS = (
           "A mark for every spike of one example; below it, how many neurons spike together.",
           _needs_raster),
     Panel("membrane", "Membranes",
-          "The membrane after every step, reset where it spiked, or what the counts of a token were "
-          "rounded from; and its threshold (dashed).",
+          "The membrane after every step, reset where it spiked, or what the counts of a token "
+          "were rounded from; and its threshold (dashed).",
           _needs_membranes),
     Panel("map", "Activity of layers",
           "The further from the paper's colour, the busier.", _needs_map, wide=True),
