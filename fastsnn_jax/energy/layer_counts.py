@@ -31,7 +31,8 @@ class LayerCounts:
       samples: inferences, or tokens.
       num_steps: T of an inference; 1 for a token.
       inputs: N.
-      outputs: M, neurons or values that the synapse feeds.
+      outputs: M, neurons or values that the synapse feeds; of other work the words it holds from
+        token to token.
       weights: stored non-zero parameters of the kernel; a convolution stores few.
       connections: non-zero connections, the sum of the fan-out map: the MACs of one dense pass.
       active: non-zero signals that arrived.

@@ -8,16 +8,13 @@ from fastsnn_jax.energy.profiles import Profile
 from fastsnn_jax.energy.report import Report, report
 from fastsnn_jax.record.kinds import RecordError
 
-LM_HEAD = "lm_head"
+LM_HEAD, DECODING = "lm_head", "decoding"
 _ADAPTIVE = "adaptive_threshold"
 _MODEL_KEYS = ("neuron", "spiking_lm_head", "d_model", "vocab_size")
 _LIF: Operations = (("add", 1), ("compare", 1), ("mul", 1), ("reset", 1))  # of an MNIST run
 _LIF_WORDS = 1  # the membrane
 _UNIT = {"mnist": "inference", "lm": "token"}
-_NOT_COUNTED = {
-    "mnist": (),
-    "lm": ("norms, attention products and caches are not in the record and not counted",),
-}
+_NOT_COUNTED = "norms, attention products and caches are not in the record and not counted"
 
 
 def energy_report(record: Mapping[str, Any], profile: Profile | str = "horowitz45") -> Report:
@@ -26,15 +23,17 @@ def energy_report(record: Mapping[str, Any], profile: Profile | str = "horowitz4
     Raises RecordError as `layer_counts`, ValueError for an unknown device.
     """
     kind = record["kind"]
+    lacking = kind == "lm" and "decoding" not in record
     return report(layer_counts(record), profile, unit=_UNIT[kind], health=health(record),
-                  warnings=_NOT_COUNTED[kind])
+                  warnings=(_NOT_COUNTED,) if lacking else ())
 
 
 def layer_counts(record: Mapping[str, Any]) -> dict[str, LayerCounts]:
     """Counts of every synapse of a valid record, in the order of the network.
 
-    Of an MNIST run per inference, of a language model per token. What a language model does
-    without a synapse (norms, attention products) is in no record: ``energy.count`` has it.
+    Of an MNIST run per inference, of a language model per token, as it decodes. What that does
+    without a synapse (norms, codings, attention products, caches) is the layer "decoding"; early
+    records lack it, and have of the codings only the divisions.
 
     Raises RecordError when the record lacks what is needed: the connections of its synapses, which
     early records have of one hidden layer only, or spikes of a model without any.
@@ -64,7 +63,7 @@ def _mnist(record: Mapping[str, Any]) -> dict[str, LayerCounts]:
             raise RecordError(f"record.activity.{name}: expected a key 'synaptic_events', got "
                               f"{sorted(counts)}")
         analog, operations = direct and index == 0, counts["synaptic_events"]
-        layers[name] = _synapse(
+        layers[name] = _layer(
             coding="none" if analog else "binary",
             samples=samples,
             num_steps=steps,
@@ -119,22 +118,34 @@ def _lm(record: Mapping[str, Any]) -> dict[str, LayerCounts]:
     missing = [key for key in _MODEL_KEYS if key not in config]
     if missing:
         raise RecordError(f"record.model: expected a key {missing[0]!r}, got {sorted(config)}")
+    decoding = record.get("decoding")
     layers = {
-        name: _projection(name, entry, config["neuron"]) for name, entry in activity.items()
+        name: _projection(name, entry, config["neuron"], with_coding=decoding is None)
+        for name, entry in activity.items()
     }
-    if config["spiking_lm_head"]:
-        return layers
     tokens = next(iter(layers.values())).samples
-    width, vocabulary = config["d_model"], config["vocab_size"]
-    return layers | {LM_HEAD: _synapse(
-        coding="none", samples=tokens, inputs=width, outputs=vocabulary,
-        weights=width * vocabulary, connections=width * vocabulary, active=tokens * width,
-        mac=tokens * width * vocabulary,
-        activation_words=tokens * (width + vocabulary),
-    )}
+    if not config["spiking_lm_head"]:
+        width, vocabulary = config["d_model"], config["vocab_size"]
+        layers[LM_HEAD] = _layer(
+            coding="none", samples=tokens, inputs=width, outputs=vocabulary,
+            weights=width * vocabulary, connections=width * vocabulary, active=tokens * width,
+            mac=tokens * width * vocabulary,
+            activation_words=tokens * (width + vocabulary),
+        )
+    if decoding is not None:
+        layers[DECODING] = _layer(
+            kind="other", coding="none", samples=tokens, inputs=0, outputs=decoding["held_words"],
+            weights=0, connections=0, active=0, product=tokens * decoding["products"],
+            elementwise=tuple((name, tokens * number)
+                              for name, number in decoding["operations"].items()),
+            kv_words=tokens * decoding["cache_words"],
+        )
+    return layers
 
 
-def _projection(name: str, entry: Mapping[str, Any], neuron: str) -> LayerCounts:
+def _projection(
+    name: str, entry: Mapping[str, Any], neuron: str, with_coding: bool
+) -> LayerCounts:
     """A projection that reads spike counts as bit planes, with what it takes to make them.
 
     A count is x / V, where the adaptive threshold is a mean over the channels; the projection that
@@ -142,12 +153,12 @@ def _projection(name: str, entry: Mapping[str, Any], neuron: str) -> LayerCounts
     """
     tokens = _some(f"record.activity.{name}.tokens", entry["tokens"])
     channels, fan_out, spikes = (entry[key] for key in ("channels", "fan_out", "bit_plane"))
-    operations = {"mul": tokens * fan_out}
-    if entry["input"] == name:
+    operations = {"mul": tokens * fan_out} if with_coding else {}
+    if with_coding and entry["input"] == name:
         operations["div"] = tokens * channels
         if neuron == _ADAPTIVE:
             operations["reduce"] = tokens * channels
-    return _synapse(
+    return _layer(
         coding="bitwise", samples=tokens, inputs=channels, outputs=fan_out,
         weights=channels * fan_out, connections=channels * fan_out, active=entry["active"],
         events=spikes, saturated=entry["saturated"], ac=spikes * fan_out,
@@ -155,21 +166,21 @@ def _projection(name: str, entry: Mapping[str, Any], neuron: str) -> LayerCounts
     )
 
 
-def _synapse(
+def _layer(
     *, coding: str, samples: int, inputs: int, outputs: int, weights: int, connections: int,
-    active: int, num_steps: int = 1, events: int = 0, saturated: int = 0, ac: int = 0, mac: int = 0,
-    bias_add: int = 0, updates: int = 0, update_ops: Operations = (),
-    elementwise: Operations = (), state_words: int = 0, emitted: int = 0,
-    activation_words: int = 0,
+    active: int, kind: str = "synapse", num_steps: int = 1, events: int = 0, saturated: int = 0,
+    ac: int = 0, mac: int = 0, product: int = 0, bias_add: int = 0, updates: int = 0,
+    update_ops: Operations = (), elementwise: Operations = (), state_words: int = 0,
+    emitted: int = 0, activation_words: int = 0, kv_words: int = 0,
 ) -> LayerCounts:
-    """Counts of a dense synapse; what is not given did not happen."""
+    """Counts of a layer; what is not given did not happen."""
     return LayerCounts(
-        kind="synapse", drive="analog" if coding == "none" else "spikes", coding=coding,
+        kind=kind, drive="analog" if coding == "none" else "spikes", coding=coding,
         samples=samples, num_steps=num_steps, inputs=inputs, outputs=outputs,
         weights=weights, connections=connections, active=active, events=events,
-        saturated=saturated, ac=ac, mac=mac, product=0, bias_add=bias_add, updates=updates,
+        saturated=saturated, ac=ac, mac=mac, product=product, bias_add=bias_add, updates=updates,
         update_ops=update_ops, elementwise=elementwise, state_words=state_words, emitted=emitted,
-        activation_words=activation_words, kv_words=0,
+        activation_words=activation_words, kv_words=kv_words,
     )
 
 

@@ -20,6 +20,7 @@ from fastsnn_jax.models import LanguageModel, build_model_from_config
 from fastsnn_jax.recipes.lm import network
 from fastsnn_jax.recipes.lm.config import EVALUATIONS, LMConfig
 from fastsnn_jax.recipes.lm.pictures import draw_all
+from fastsnn_jax.recipes.lm.work import decoding_work
 from fastsnn_jax.recipes.run_directory import (
     CHECKPOINTS,
     begin,
@@ -278,6 +279,7 @@ def _record(
         bits=network.largest_count(model).bit_length() if spiking else None,
         sample=sample,
         metrics={},
+        decoding=decoding_work(model, params, config.context) if spiking else None,
     )
 
 

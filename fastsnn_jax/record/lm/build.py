@@ -70,6 +70,7 @@ def build_lm_record(
     bits: int | None,
     sample: str,
     metrics: Mapping[str, Any],
+    decoding: Mapping[str, Any] | None = None,
     timestamp: str | None = None,
 ) -> dict[str, Any]:
     """The complete record of a language model's run, valid and ready for ``write_record``.
@@ -95,6 +96,8 @@ def build_lm_record(
         bits: planes of a spike count, 7 for a limit of 127; None for a model without spikes.
         sample: text that the model generated.
         metrics: further headline figures.
+        decoding: work of one decoding step beside its weight products: context, products,
+            operations, held_words, cache_words; None leaves the entry out.
         timestamp: ISO 8601; now, if None.
 
     NumPy and JAX numbers and arrays become Python's. Raises RecordError when a key is missing or
@@ -129,6 +132,7 @@ def build_lm_record(
             key: counts._asdict() | {"input": inputs[key]} for key, counts in activity.items()
         },
         "config": config,
+        **({} if decoding is None else {"decoding": decoding}),
         **environment,
     })
     check_finite("record", record)

@@ -65,6 +65,10 @@ SPIKES = {"tokens": COUNT, "bits": COUNT, **dict.fromkeys(SPIKE_FIGURES, nullabl
 ACTIVITY = {**dict.fromkeys(("tokens", "channels", "fan_out", "active", "unary", "bit_plane",
                              "saturated"), COUNT), "input": TEXT}
 
+# Of a run since there was such an entry.
+DECODING = {"context": COUNT, "products": COUNT, "operations": dict_of(COUNT),
+            "held_words": COUNT, "cache_words": COUNT}
+
 # What the derived figures are computed from, beside activity, twin and spikes.
 OPERANDS = {
     **{key: LM[key] for key in ("text", "training_config", "training_history")},
@@ -87,6 +91,8 @@ def validate_lm(where: str, record: Any) -> None:
     for key, schema in (("twin", TWIN), ("spikes", SPIKES)):
         if record[key] is not None:
             check_tree(f"{where}.{key}", record[key], schema)
+    if "decoding" in record:
+        check_tree(f"{where}.decoding", record["decoding"], DECODING)
     check_measured(where, record)
     check_agreement(where, record, derived_figures(record))
 
