@@ -118,7 +118,8 @@ def oracle(row, q, k, v, state, gate, decay):
     exponential = row.feature_map == "exp"
     scale = np.exp(peak) if exponential else np.ones_like(peak)
     kv, z, out = kv * scale[..., None, None], z * scale[..., None], []
-    queries = phi(q - q.max(-1, keepdims=True) if exponential else q)
+    normalised = row.normalizer == "z"  # whatever its scale: only "none" shows that of "exp"
+    queries = phi(q - q.max(-1, keepdims=True) if exponential and not normalised else q)
     queries = queries if gate is None else queries * (np.asarray(gate, np.float64) + 1e-6)
     for t in range(q.shape[1]):
         kept = 1.0 if decay is None else np.exp(np.asarray(decay, np.float64)[:, t])
@@ -129,10 +130,11 @@ def oracle(row, q, k, v, state, gate, decay):
             peak = np.maximum(peak, k[:, t].max(-1))
             scale = np.exp(peak)
         heads = np.arange(H) // (H // k.shape[2])
-        read = np.einsum("bhd,bhde->bhe", queries[:, t], (kv / scale[..., None, None])[:, heads])
-        total = np.einsum("bhd,bhd->bh", queries[:, t], (z / scale[..., None])[:, heads])
-        out.append(read / (total[..., None] + EPS) if row.normalizer == "z" else read)
-    z = z / scale[..., None] if row.normalizer == "z" else np.asarray(state.z)
+        shown = np.ones_like(scale) if normalised else scale
+        read = np.einsum("bhd,bhde->bhe", queries[:, t], (kv / shown[..., None, None])[:, heads])
+        total = np.einsum("bhd,bhd->bh", queries[:, t], z[:, heads])
+        out.append(read / (total[..., None] + EPS) if normalised else read)
+    z = z / scale[..., None] if normalised else np.asarray(state.z)
     return LinearState(kv / scale[..., None, None], z, peak), np.stack(out, 1)
 
 
@@ -159,6 +161,24 @@ def test_three_forms_agree_with_the_float64_loop_and_in_their_gradients(row):
     assert_near(results[1][1], gradients)
     used = [gradients[:3], gradients[3].kv, gradients[4:]]
     assert all((leaf != 0).any() for leaf in jax.tree.leaves(used))
+
+
+@pytest.mark.parametrize("form", [
+    linear_attention, linear_attention_recurrent, linear_attention_quadratic,
+])
+def test_the_mean_over_equal_values_is_that_value_however_far_keys_are_from_queries(form):
+    # f . z is 2 a token, far above eps; divided by the largest query and key it is 2 exp(-2 far).
+    far = jnp.array([1.0, 8.0, 15.0, 25.0])
+    q = jnp.stack([far, -far], -1)[:, None, None].repeat(3, 1)
+    values = jnp.full((4, 3, 1, 1), 3.0)
+
+    def total(q):
+        _, out = form(q, -q, values, feature_map="exp")
+        return out.sum(), out
+
+    (_, out), gradient = jax.value_and_grad(total, has_aux=True)(q)
+    np.testing.assert_allclose(out, values, rtol=1e-5)
+    np.testing.assert_allclose(gradient, 0.0, atol=1e-4)
 
 
 @every_row

@@ -17,6 +17,7 @@ from fastsnn_jax.attention.feature_maps import feature_map as elementwise
 
 GATE_FLOOR = 1e-6  # added to the query gate, as FastSNN does: a shut gate still reads
 NORMALIZERS = ("z", "none")
+TINY, LOWEST = 2.0**-100, -80.0  # least normaliser and log scale whose inverses are far from inf
 
 
 class LinearState(NamedTuple):
@@ -68,8 +69,9 @@ def linear_attention(
     L == 1: a sequence cut anywhere, the state handed on, gives what the whole gives.
 
     "exp" is ``exp(q - max_D q)`` for queries and ``exp(k - peak)`` for keys, peak the largest key
-    entry so far, which scales S, z and f: nothing overflows, and z divides the scale out again. The
-    scale is a constant to gradients, so those of "none" are right where a norm follows.
+    entry so far, which scales S, z, f and, with "z", eps: nothing overflows, and the scale is
+    divided out again. It is a constant to gradients, so those of "none" are right where a norm
+    follows.
 
     Args:
       q: queries ``[B, L, H, D]``.
@@ -148,7 +150,8 @@ def _attend(
     _check_state(where, state, k, v)
     log_decay = None if log_decay is None else log_decay.astype(jnp.float32)
     if feature_map == "exp":
-        queries, keys, fade, peak = _exp_features(q, k, state.peak)
+        queries, keys, fade, peak, scale = _exp_features(q, k, state.peak)
+        eps = jnp.maximum(eps * jnp.exp(-scale), TINY)
         log_decay = fade if log_decay is None else fade + log_decay
     else:
         phi = elementwise(feature_map)
@@ -167,8 +170,11 @@ def _attend(
     values = jnp.concatenate([v, jnp.ones((*v.shape[:3], 1), v.dtype)], -1)
     table = jnp.concatenate([state.kv, state.z[..., None]], -1)
     out, table = core(queries, keys, values, log_decay, table)
-    out = (out[..., :-1] / (out[..., -1:] + eps)).astype(v.dtype)
-    return LinearState(table[..., :-1], table[..., -1], peak), out
+    # In units of the normaliser itself: the gradient of a quotient squares what it divides by.
+    total = out[..., -1:] + eps
+    unit = lax.stop_gradient(total)
+    out = (out[..., :-1] / unit) / (total / unit)
+    return LinearState(table[..., :-1], table[..., -1], peak), out.astype(v.dtype)
 
 
 def _chunks(*arguments, chunk):
@@ -176,15 +182,18 @@ def _chunks(*arguments, chunk):
 
 
 def _exp_features(q, k, peak):
-    """exp of queries and of keys, the log decay [B, L, G, 1] that rescales the state, the peak."""
+    """exp of queries and of keys, the log decay [B, L, G, 1] that rescales the state, the last
+    peak, and the logarithm [B, L, H, 1] of what products of query and key are divided by."""
     q, k, peak = q.astype(jnp.float32), k.astype(jnp.float32), lax.stop_gradient(peak)
     highest = jnp.maximum(lax.stop_gradient(k).max(-1), peak[:, None])
     peaks = lax.cummax(highest, axis=1)
     before = jnp.concatenate([peak[:, None], peaks[:, :-1]], 1)
     # Before the first token there is nothing to rescale: 0, where -inf would make NaN gradients.
     fade = jnp.where(jnp.isneginf(before), 0.0, before - peaks)[..., None]
-    queries = jnp.exp(q - lax.stop_gradient(q).max(-1, keepdims=True))
-    return queries, jnp.exp(k - peaks[..., None]), fade, peaks[:, -1]
+    top = lax.stop_gradient(q).max(-1, keepdims=True)
+    scale = top + jnp.repeat(peaks, q.shape[2] // k.shape[2], axis=2)[..., None]
+    keys = jnp.exp(k - peaks[..., None])
+    return jnp.exp(q - top), keys, fade, peaks[:, -1], jnp.maximum(scale, LOWEST)
 
 
 def _check_state(where, state, k, v):
