@@ -20,7 +20,7 @@ from fastsnn_jax.train import (
     init_state,
     make_train_step,
     next_token_loss,
-    trainer,
+    token_run,
 )
 
 VOCABULARY, BATCH, LENGTH = 7, 4, 5
@@ -184,7 +184,7 @@ def test_a_run_goes_on_to_more_steps(tmp_path):
 
 
 def test_checkpoints_are_written_in_between_when_the_time_has_come(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(token_run, "SAVE_EVERY_S", 0.0)
     fit(out=tmp_path)  # now it has come after every step, and the newest two are kept
     assert Checkpoints(tmp_path).labels() == [7, 8]
     assert int(Checkpoints(tmp_path).restore().items["state"]["step"]) == 9
@@ -203,6 +203,12 @@ def test_a_resume_that_does_not_fit_is_refused(tmp_path):
         fit(TrainConfig(seed=1), out=tmp_path, resume=True)
     with pytest.raises(CheckpointError, match="'lr': 0.0003.*got.*'lr': 0.1"):
         fit(TrainConfig(lr=0.1), out=tmp_path, resume=True)
+    falling = tmp_path / "falling"
+    fit(TrainConfig(max_steps=2, schedule="cosine"), out=falling)
+    with pytest.raises(CheckpointError, match="'max_steps': 2.*got.*'max_steps': 3"):
+        fit(TrainConfig(max_steps=3, schedule="cosine"), out=falling, resume=True)
+    with pytest.raises(CheckpointError, match="'model': 'Bigram'.*got.*'model': 'Trigram'"):
+        fit(config, model=type("Trigram", (Bigram,), {})(), out=tmp_path, resume=True)
     with pytest.raises(ValueError, match="batches must hold the 2 already seen, got 1"):
         fit(TrainConfig(max_steps=3), count=1, out=tmp_path, resume=True)
     Checkpoints(tmp_path / "other").save({"state": {"w": np.zeros(2)}}, {"epoch": 1})
@@ -241,7 +247,7 @@ def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_checkpoint(tmp_p
             logits, activity = super().apply(variables, tokens, train, rngs)
             return jnp.where((tokens == 6).all(), jnp.nan, logits), activity
 
-    monkeypatch.setattr(trainer, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(token_run, "SAVE_EVERY_S", 0.0)
     source = spoiled(6, lambda t: 0 * t + 6)
     with pytest.raises(TrainingError, match=f"loss is nan at step 7; .* {tmp_path}/00000005;"):
         fit(model=Spoiled(), source=source, out=tmp_path)

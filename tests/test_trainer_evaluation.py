@@ -7,7 +7,7 @@ import pytest
 from test_trainer import BATCH, LENGTH, VOCABULARY, Bigram, batches, bits, fit
 
 from fastsnn_jax.checkpoint import Checkpoints
-from fastsnn_jax.train import Interrupted, TrainConfig, Trainer
+from fastsnn_jax.train import Evaluation, Interrupted, TrainConfig, Trainer, token_run
 
 HELD_OUT = list(batches(2, start=90))
 
@@ -29,6 +29,7 @@ def test_an_evaluation_is_that_of_numpy_over_all_batches_and_draws_nothing():
     assert found.samples == BATCH * LENGTH + 9 and found.accuracy == 100 * sum(hits) / 29
     np.testing.assert_allclose(found.loss, sum(losses) / 29, rtol=1e-6)
     np.testing.assert_allclose(found.perplexity, np.exp(found.loss))
+    assert Evaluation(800.0, 0.0, 1, {}).perplexity == np.inf
     ids = sum(int(tokens[:, :-1].sum()) for tokens in text)
     assert found.spikes == {"table": {
         "active": ids, "unary": 2 * ids, "bit_plane": ids + 29, "saturated": 0}}
@@ -64,6 +65,35 @@ def test_validation_leaves_the_training_as_it_is_and_survives_an_interrupt(tmp_p
     resumed, state = fit(config, out=tmp_path, resume=True, validation=HELD_OUT)
     assert resumed.evaluations == run.evaluations and bits(resumed.best) == bits(run.best)
     assert bits(state) == bits(expected)
+
+
+@pytest.mark.parametrize("at", [2, 4])
+def test_an_evaluation_that_ctrl_c_cuts_off_is_made_up_for(tmp_path, monkeypatch, at):
+    config = TrainConfig(max_steps=4, eval_every=2, lr=0.5)
+    run, expected = fit(config, validation=HELD_OUT)
+    whole = Trainer.evaluate
+
+    def pressed(self, variables, text):
+        if len(self.evaluations) == at // 2 - 1:
+            raise Interrupted
+        return whole(self, variables, text)
+
+    monkeypatch.setattr(Trainer, "evaluate", pressed)
+    with pytest.raises(Interrupted, match=f"after step {at}; resume from"):
+        fit(config, out=tmp_path, validation=HELD_OUT)
+    monkeypatch.setattr(Trainer, "evaluate", whole)
+    resumed, state = fit(config, out=tmp_path, resume=True, validation=HELD_OUT)
+    assert resumed.evaluations == run.evaluations and bits(resumed.best) == bits(run.best)
+    assert bits(state) == bits(expected)
+    assert bits(Checkpoints(tmp_path).restore().items["best"]) == bits(run.best)
+
+
+def test_the_last_evaluation_reaches_the_disk_after_a_save_in_between(tmp_path, monkeypatch):
+    monkeypatch.setattr(token_run, "SAVE_EVERY_S", 0.0)
+    run, _ = fit(TrainConfig(max_steps=3, eval_every=2, lr=0.5), out=tmp_path, validation=HELD_OUT)
+    kept = Checkpoints(tmp_path).restore()
+    assert [step for step, _ in kept.journal["evaluations"]] == [2, 3]
+    assert bits(kept.items["best"]) == bits(run.best)
 
 
 def test_a_loss_that_is_no_number_is_never_the_best():

@@ -1,6 +1,7 @@
 """How well a language model foretells text that it is not trained on."""
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -9,6 +10,8 @@ import jax.numpy as jnp
 from fastsnn_jax._typing import Array, Bool, Int, Params
 from fastsnn_jax.activity import total_tokens
 from fastsnn_jax.losses import cross_entropy
+
+_LARGEST = math.log(sys.float_info.max)
 
 
 class Evaluation(NamedTuple):
@@ -28,12 +31,12 @@ class Evaluation(NamedTuple):
 
     @property
     def perplexity(self) -> float:
-        """``exp(loss)``.
+        """``exp(loss)``, infinite where no double holds it.
 
-        >>> Evaluation(math.log(65.0), 0.0, 10, {}).perplexity
-        64.99999999999999
+        >>> round(Evaluation(math.log(65.0), 0.0, 10, {}).perplexity, 6)
+        65.0
         """
-        return math.exp(self.loss)
+        return math.exp(self.loss) if self.loss < _LARGEST else math.inf
 
 
 def next_token_sums(
