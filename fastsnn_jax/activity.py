@@ -54,13 +54,6 @@ class TokenSpikes(NamedTuple):
     saturated: Int[Array, "B L"]
     log_counts: Float[Array, "B L"]
 
-    def totals(self, mask: Array | bool = True) -> dict[str, Int[Array, ""]]:
-        """The integer counts summed over all tokens where ``mask`` [B, L] holds, by name."""
-        return {
-            name: jnp.sum(jnp.where(mask, getattr(self, name), 0), dtype=jnp.int32)
-            for name in ("active", "unary", "bit_plane", "saturated")
-        }
-
 
 Activity = Mapping[str, SpikeCount]
 
@@ -122,7 +115,8 @@ def count_tokens(signal: SpikeTensor, tally: Tally | None = None) -> TokenSpikes
 def total_tokens(
     activity: Mapping[str, Any], mask: Array | bool = True
 ) -> dict[str, dict[str, Int[Array, ""]]]:
-    """`TokenSpikes.totals` of every synapse of a language model, in one reduction.
+    """The integer counts of every synapse of a language model, summed over tokens where ``mask``
+    [B, L] holds; int32, in one reduction.
 
     Other entries of ``activity`` are passed over; synapses that read one input share its sums.
 

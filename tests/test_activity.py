@@ -16,6 +16,7 @@ from fastsnn_jax.activity import (
     saturated,
     silent,
     synaptic_events,
+    total_tokens,
     warn_unhealthy,
 )
 from fastsnn_jax.spikes import SpikeTensor
@@ -167,8 +168,10 @@ def test_tokens_are_counted_as_their_trains_spike():
 
 def test_totals_leave_out_what_the_mask_does():
     tokens = count_tokens(SpikeTensor.from_count(jnp.asarray(COUNTS), coding="bitwise"))
-    assert tokens.totals() == {"active": 5, "unary": 325, "bit_plane": 18, "saturated": 0}
-    assert tokens.totals(jnp.array([[True], [False]]))["unary"] == 7
+    activity = {"q": tokens, "k": tokens, "other": jnp.zeros(3)}
+    sums = {"active": 5, "unary": 325, "bit_plane": 18, "saturated": 0}
+    assert total_tokens(activity) == {"q": sums, "k": sums} and total_tokens({}) == {}
+    assert total_tokens(activity, jnp.array([[True], [False]]))["k"]["unary"] == 7
 
 
 def test_the_logarithm_of_the_counts_is_what_a_penalty_can_push_down():

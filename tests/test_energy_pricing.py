@@ -173,6 +173,9 @@ def test_a_conventional_layer_is_priced_as_by_hand():
     assert int8["state"].nominal == pytest.approx(2 * 7 * 8 * 10 / 64)
     float32 = energy(ann_bill(counts, PROFILES["horowitz45"], mapping, "ann_float32"))
     assert float32["compute"].nominal == pytest.approx(2 * 12 * 4.6 + 2 * 3 * 0.9)
+    for bits in (16, 64):  # of the spiking network: 32-bit floats are their own sums
+        other = Mapping(reuse=2, batch=3, accumulator_bits=bits)
+        assert energy(ann_bill(counts, PROFILES["horowitz45"], other, "ann_float32")) == float32
     matched = energy(ann_bill(counts, PROFILES["horowitz45"], mapping, "ann_matched"))
     assert matched["state"].nominal == pytest.approx(2 * 7 * 3 * 10 / 64)  # ceil(log2 6) bits
     assert int8["communication"] == Interval.exactly(0.0)

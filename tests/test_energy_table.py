@@ -70,8 +70,31 @@ def test_an_mnist_record_holds_the_work_of_both_its_synapses():
 
 def test_the_neurons_that_never_fired_are_those_of_their_own_layer():
     # The 153 silent inputs are pixels, and no neurons.
-    assert health(images()) == {"dead": {"dense0/kernel": 28, "dense1/kernel": 0}}
-    assert health(text()) == {"dead": {}}
+    assert health(images())["dead"] == {"dense0/kernel": 28, "dense1/kernel": 0}
+    assert health(text())["dead"] == {}
+
+
+def test_saturated_neurons_and_the_busiest_step_are_those_of_the_record():
+    record = images()
+    assert health(record)["saturated"] == {} and health(record)["peak_events_per_step"] is None
+    record["activity"]["dense1/kernel"]["saturated_neurons"] = 7
+    record["metrics"]["peak_events_per_step"] = 90
+    assert health(record)["saturated"] == {"dense0/kernel": 7}
+    assert health(record)["peak_events_per_step"] == 90
+
+
+def test_neurons_cost_what_the_record_says_of_them():
+    record = images()
+    record["metrics"]["neuron"] = {"update_ops": {"add": 1, "compare": 1}, "state_words": 2}
+    hidden, _ = layer_counts(record).values()
+    assert hidden.update_ops == (("add", 1), ("compare", 1)) and hidden.state_words == 2
+
+
+def test_the_work_of_an_encoder_is_said_to_be_left_out_where_there_is_one():
+    direct = test_record.arguments()["encoding"] | {"type": "direct"}
+    drawn, given = (energy_report(record)["warnings"]
+                    for record in (images(), images(encoding=direct)))
+    assert "poisson encoder" in "".join(drawn) and "encoder" not in "".join(given)
 
 
 def test_values_instead_of_spikes_are_products_at_every_step():

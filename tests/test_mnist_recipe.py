@@ -15,6 +15,7 @@ from fastsnn_jax.recipes import mnist, run_directory
 from fastsnn_jax.recipes.mnist import network, pipeline
 from fastsnn_jax.recipes.mnist.config import preset
 from fastsnn_jax.recipes.mnist.inputs import InputPlan, encode, plan_inputs
+from fastsnn_jax.recipes.mnist.traces import show_digits
 from fastsnn_jax.record import RecordError, energy_report, load_record
 from fastsnn_jax.scope import load_traces
 from fastsnn_jax.surrogate import straight_through
@@ -47,6 +48,8 @@ class Finished:
             patch.setattr(pipeline, "load_images", lambda *_, **__: tiny_dataset())
             if not pictures:
                 patch.setattr(pipeline, "draw_all", lambda *_: [])
+                patch.setattr(pipeline, "show_digits", lambda *_: None)
+                patch.setattr(pipeline, "peak_events", lambda _: 0)
             inner = pipeline.train
             patch.setattr(pipeline, "train", lambda step, source, state, rule, **options: (
                 self.rules.append(rule), inner(step, source, state, rule, **options))[1])
@@ -311,7 +314,8 @@ def test_every_spike_costs_the_fan_out_of_its_own_neuron():
     entry = {"per_neuron": [[1, 2], [0, 3]], "nonzero": 6, "saturated": 0}
     fans = np.array([[1, 10], [100, 1000]])
     params = {"dense0": {"kernel": np.zeros((4, 9))}}
-    counts = pipeline._layer_activity(entry, params, "dense0/kernel", fans)
+    counts = pipeline._layer_activity(entry, params, "dense0/kernel", fans, most=2.5)
+    assert (counts["silent"], counts["saturated_neurons"]) == (1, 1)
     assert counts["synaptic_events"] == 1 + 20 + 0 + 3000
     assert (counts["connections"], counts["weights"]) == (1111, 36)
 
@@ -374,6 +378,17 @@ def test_neurons_silent_over_all_of_inference_are_counted(finished):
     _, trains = answered(finished.config, model, variables, tiny_dataset().test_images[:37], key)
     silent = int((np.asarray(trains[1]).sum((0, 1)) == 0).sum())
     assert hidden["silent"] == silent and hidden["neurons"] == 400
+
+
+def test_a_report_opens_with_saturated_neurons_and_the_busiest_step(finished):
+    model, variables, _ = load_run(finished.directory)
+    shown = show_digits(finished.config, model, variables["params"], tiny_dataset().test)
+    steps = sum(np.asarray(train).sum(-1) for train in shown.spikes.values())
+    assert finished.record["metrics"]["peak_events_per_step"] == steps.max() > 0
+    answers = energy_report(finished.record)["answers"]
+    assert answers["peak_events_per_step"] == steps.max()
+    assert answers["saturated"]["dense0/kernel"] == finished.record["activity"]["dense1/kernel"][
+        "saturated_neurons"]
 
 
 def test_a_smoke_run_takes_a_few_hundred_images():

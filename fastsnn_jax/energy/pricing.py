@@ -26,7 +26,7 @@ PARTS = ("compute", "weights", "state", "communication")
 FREE = Interval.exactly(0.0)
 WEIGHT_BITS, STATE_BITS = "weight bits", "state bits"
 MAC = "multiply-accumulate"
-_FLOAT32_BITS, _INT8_BITS, _SUM_BITS = 32, 8, 32
+_FLOAT32_BITS, _INT8_BITS = 32, 8
 _PAYLOAD_BITS = {"binary": 0, "none": 0}  # otherwise one: the sign
 
 
@@ -74,16 +74,17 @@ def ann_bill(
     """
     if counts.kind != "synapse":
         return snn_bill(counts, profile, mapping)
-    arithmetic, weight_bits, activation_bits = _formats(counts, mapping, baseline)
+    arithmetic, weight_bits, activation_bits, sum_bits = _formats(counts, mapping, baseline)
     values = (counts.inputs + counts.outputs) * activation_bits * mapping.batch
     mapping = dataclasses.replace(
-        mapping, weights=_roomy(profile, mapping.weights, counts.weights * weight_bits),
+        mapping, accumulator_bits=sum_bits,
+        weights=_roomy(profile, mapping.weights, counts.weights * weight_bits),
         state=_roomy(profile, mapping.state, values),
     )
     macs = counts.samples * counts.connections
     charges = _dense(counts, macs, profile, mapping, weight_bits, activation_bits, arithmetic)
     bias = counts.samples * counts.outputs if counts.bias_add else 0
-    charges += _bias(bias, profile, _SUM_BITS, arithmetic)
+    charges += _bias(bias, profile, sum_bits, arithmetic)
     words = counts.samples * (counts.inputs + counts.outputs)
     charges.append(_activations(counts, words, profile, mapping, activation_bits))
     return [charge for charge in charges if charge.amount]
@@ -232,12 +233,15 @@ def _activations(
     return Charge("state", STATE_BITS, words * bits, _bit_price(memory, stored))
 
 
-def _formats(counts: LayerCounts, mapping: Mapping, baseline: str) -> tuple[str, int, int]:
-    """Arithmetic, weight bits and activation bits of a baseline."""
+def _formats(
+    counts: LayerCounts, mapping: Mapping, baseline: str
+) -> tuple[str, int, int, int]:
+    """Arithmetic and widths of a baseline's weights, activations and sums."""
+    sum_bits, matched = mapping.accumulator_bits, matched_bits(counts, mapping)
     return {
-        "ann_float32": ("float", _FLOAT32_BITS, _FLOAT32_BITS),
-        "ann_int8": ("integer", _INT8_BITS, _INT8_BITS),
-        "ann_matched": ("integer", mapping.weight_bits, matched_bits(counts, mapping)),
+        "ann_float32": ("float", _FLOAT32_BITS, _FLOAT32_BITS, _FLOAT32_BITS),
+        "ann_int8": ("integer", _INT8_BITS, _INT8_BITS, sum_bits),
+        "ann_matched": ("integer", mapping.weight_bits, matched, sum_bits),
     }[baseline]
 
 

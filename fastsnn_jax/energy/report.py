@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastsnn_jax._checks import check, check_choice, check_number
+from fastsnn_jax.energy.accountant import COMPLETE
 from fastsnn_jax.energy.break_even import (
     baseline_energy,
     break_even,
@@ -40,7 +41,6 @@ from fastsnn_jax.energy.schema import check_schema, read_schema
 
 SCHEMA = "snn-energy/1"
 SCHEMA_FILE = Path(__file__).parent / "report_schema.json"
-COMPLETE = 0.95  # of the work that XLA counts: below, the report is partial
 UNITS = ("inference", "token")
 _AS_ASSUMED = Mapping()
 _PACKAGE = "fastsnn-jax"

@@ -11,8 +11,8 @@ from fastsnn_jax.record.kinds import RecordError
 LM_HEAD, DECODING = "lm_head", "decoding"
 _ADAPTIVE = "adaptive_threshold"
 _MODEL_KEYS = ("neuron", "spiking_lm_head", "d_model", "vocab_size")
-_LIF: Operations = (("add", 1), ("compare", 1), ("mul", 1), ("reset", 1))  # of an MNIST run
-_LIF_WORDS = 1  # the membrane
+# Of records that do not say what their neurons do.
+_LIF = {"update_ops": {"add": 1, "compare": 1, "mul": 1, "reset": 1}, "state_words": 1}
 _UNIT = {"mnist": "inference", "lm": "token"}
 _NOT_COUNTED = "norms, attention products and caches are not in the record and not counted"
 
@@ -23,9 +23,8 @@ def energy_report(record: Mapping[str, Any], profile: Profile | str = "horowitz4
     Raises RecordError as `layer_counts`, ValueError for an unknown device.
     """
     kind = record["kind"]
-    lacking = kind == "lm" and "decoding" not in record
     return report(layer_counts(record), profile, unit=_UNIT[kind], health=health(record),
-                  warnings=(_NOT_COUNTED,) if lacking else ())
+                  warnings=_not_counted(record))
 
 
 def layer_counts(record: Mapping[str, Any]) -> dict[str, LayerCounts]:
@@ -42,12 +41,28 @@ def layer_counts(record: Mapping[str, Any]) -> dict[str, LayerCounts]:
 
 
 def health(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record says of its neurons, for a report: how many of each layer were "dead"."""
+    """What a record says of its neurons, for a report.
+
+    How many of each layer were "dead" and "saturated", and the "peak_events_per_step".
+    """
     activity = list(record["activity"].items())
-    following = zip(activity, activity[1:], strict=False)  # a layer's neurons are the next's input
-    return {"dead": {
-        name: signal["silent"] for (name, _), (_, signal) in following if "silent" in signal
-    }}
+    following = list(zip(activity, activity[1:], strict=False))  # its neurons are the next's input
+
+    def by_layer(key: str) -> dict[str, int]:
+        return {name: signal[key] for (name, _), (_, signal) in following if key in signal}
+
+    return {"dead": by_layer("silent"), "saturated": by_layer("saturated_neurons"),
+            "peak_events_per_step": record["metrics"].get("peak_events_per_step")}
+
+
+def _not_counted(record: Mapping[str, Any]) -> list[str]:
+    if record["kind"] == "lm":
+        return [] if "decoding" in record else [_NOT_COUNTED]
+    encoding = record["encoding"]
+    if encoding["type"] == "direct":
+        return []
+    return [f"the {encoding['type']} encoder's own work is not counted: the conventional networks "
+            "have none"]
 
 
 def _mnist(record: Mapping[str, Any]) -> dict[str, LayerCounts]:
@@ -55,6 +70,7 @@ def _mnist(record: Mapping[str, Any]) -> dict[str, LayerCounts]:
     signals = [*sizes, "output"]
     neurons = _neurons(record, signals)
     samples = _some("record.inference_spikes.n_samples", record["inference_spikes"]["n_samples"])
+    neuron = record["metrics"].get("neuron", _LIF)
     steps, direct = record["encoding"]["time_window"], record["encoding"]["type"] == "direct"
     layers = {}
     for index, (name, (weights, connections)) in enumerate(sizes.items()):
@@ -78,8 +94,8 @@ def _mnist(record: Mapping[str, Any]) -> dict[str, LayerCounts]:
             mac=operations if analog else 0,
             bias_add=samples * steps * outputs,
             updates=samples * steps * outputs,
-            update_ops=_LIF,
-            state_words=_LIF_WORDS,
+            update_ops=tuple(neuron["update_ops"].items()),
+            state_words=neuron["state_words"],
             emitted=activity[signals[index + 1]]["events"],
             activation_words=samples * steps * inputs if analog else 0,
         )

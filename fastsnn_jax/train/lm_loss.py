@@ -13,8 +13,7 @@ from fastsnn_jax.train.step import Metrics
 
 
 def next_token_loss(
-    model: Any, *, label_smoothing: float = 0.0,
-    penalty: Callable[[Mapping[str, Any]], Array] | None = None,
+    model: Any, *, penalty: Callable[[Mapping[str, Any]], Array] | None = None,
 ) -> Callable[[Params, Int[Array, "B L+1"], Key], tuple[Array, Metrics]]:
     """Returns ``loss_fn(params, tokens, key) -> (loss, metrics)`` for ``make_train_step``.
 
@@ -28,7 +27,6 @@ def next_token_loss(
     Args:
       model: ``apply(params, tokens [B, L], train=True, rngs={"dropout": key}) -> (logits
         [B, L, V], activity)``; ``params`` is all that ``model.init`` returned.
-      label_smoothing: see ``cross_entropy``.
       penalty: ``activity -> scalar``, added to the loss; for instance a price on spikes.
     Raises:
       ValueError: at trace time, if the model's outputs are not as above.
@@ -44,7 +42,7 @@ def next_token_loss(
     def loss_fn(params, tokens, key):
         targets = tokens[:, 1:]
         logits, activity = foretell(model, params, tokens, key)
-        loss = cross_entropy(logits, targets, label_smoothing).mean()
+        loss = cross_entropy(logits, targets).mean()
         if penalty is not None:
             loss = loss + penalty(activity)
         return loss, {

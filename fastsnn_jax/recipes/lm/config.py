@@ -83,6 +83,8 @@ class LMConfig:
         check_number(where, "beta2", self.beta2, above=0, at_most=1 - 1e-6)
         for name in ("spike_weight", "energy_weight"):
             check_number(where, name, getattr(self, name), at_least=0, at_most=1e6)
+            check(self.model.spiking or not getattr(self, name), where,
+                  f"{name} must be 0 for a model without spikes", getattr(self, name))
         for name in ("clip_norm", "ema_decay"):
             if getattr(self, name) is not None:
                 check_number(where, name, getattr(self, name), above=0,

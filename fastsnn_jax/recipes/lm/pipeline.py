@@ -95,6 +95,7 @@ def run(
     held_out = windows(corpus.validation[:_MAX_HELD_OUT], settled.context)
     prompt = _prompt(settled, corpus)
     jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))  # refuses odd sizes
+    _check_neurons(model)
     claim = check_resumable if resume else begin
     claim(out, config.to_json(), corpus.sha256)
     corpus.tokenizer.save(out / TOKENIZER_FILE)
@@ -140,6 +141,14 @@ def sample_text(
 ) -> str:
     """The prompt and what the model writes after it; ValueError for a prompt it cannot read."""
     return _continued(model, params, tokenizer, _encoded(prompt, tokenizer), num_tokens, seed)
+
+
+def _check_neurons(model: LanguageModel) -> None:
+    """What the record and its pictures need, before a run is spent on it."""
+    for neuron in (block.neuron for block in model.blocks if model.config.spiking):
+        missing = [name for name in ("limit", "rounding") if not hasattr(neuron, name)]
+        check(not missing, "spiking_lm", f"the neuron {model.config.neuron!r} must have the fields "
+              "limit and rounding, as adaptive_threshold has", f"none named {missing}")
 
 
 def _tokenizer_kind(config: LMConfig) -> str | None:

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 
 from fastsnn_jax import scope
-from fastsnn_jax._typing import Params
-from fastsnn_jax.data import Examples
 from fastsnn_jax.recipes.mnist.config import MnistConfig
 from fastsnn_jax.recipes.mnist.traces import (
     INPUT,
@@ -16,7 +14,6 @@ from fastsnn_jax.recipes.mnist.traces import (
     Shown,
     busiest,
     digit_traces,
-    show_digits,
 )
 from fastsnn_jax.recipes.scope_page import write_scope
 
@@ -25,17 +22,15 @@ SATURATED_RATE = 0.95  # spikes per step from which a neuron carries next to no 
 
 def draw_all(
     directory: Path, record: dict[str, Any], rates: Mapping[str, np.ndarray],
-    drift: Mapping[str, Sequence[float]], config: MnistConfig, model: Any, params: Params,
-    test: Examples,
+    drift: Mapping[str, Sequence[float]], config: MnistConfig, model: Any, shown: Shown,
 ) -> None:
     """Writes curves, confusion matrix, rasters, membranes, a rate histogram, and the page.
 
     Args:
       rates: by layer, mean spikes per step of each neuron.
       drift: by layer, its mean decay after every epoch, where it is learned.
-      test: examples to pick the first digits of different classes from.
+      shown: a few digits of the test.
     """
-    shown = show_digits(config, model, params, test)
     hidden = np.concatenate([rates[name].ravel() for name in model.layer_names[:-1]])
     figures = {
         "confusion": scope.confusion_matrix(record["confusion_matrix"]),

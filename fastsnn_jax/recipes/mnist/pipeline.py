@@ -13,10 +13,12 @@ from fastsnn_jax._checks import check
 from fastsnn_jax._typing import Params
 from fastsnn_jax.checkpoint import Checkpoints
 from fastsnn_jax.data import Dataset, Examples, load_images, split_validation
+from fastsnn_jax.energy.neuron_work import state_words, update_ops
 from fastsnn_jax.recipes.mnist import network
 from fastsnn_jax.recipes.mnist.config import MAX_RATE_HZ, MnistConfig, preset
 from fastsnn_jax.recipes.mnist.inputs import InputPlan, plan_inputs
-from fastsnn_jax.recipes.mnist.pictures import draw_all
+from fastsnn_jax.recipes.mnist.pictures import SATURATED_RATE, draw_all
+from fastsnn_jax.recipes.mnist.traces import peak_events, show_digits
 from fastsnn_jax.recipes.run_directory import (
     CHECKPOINTS,
     begin,
@@ -113,8 +115,10 @@ def run(
     counted = count(params)
     measured_s = time.perf_counter() - began
 
+    shown = show_digits(config, model, params, test)
     record = _record(
-        config, dataset, held, model, params, plan, journal, scored, counted, measured_s
+        config, dataset, held, model, params, plan, journal, scored, counted, measured_s,
+        peak_events(shown),
     )
     rates = {  # of a layer's neurons: what the next synapse counts
         layer: np.asarray(counted["activity"][key]["per_neuron"])
@@ -123,7 +127,7 @@ def run(
     }
     decays = journal.history.get("figures") or []
     drift = {layer: [entry[layer] for entry in decays] for layer in (decays or [{}])[0]}
-    draw_all(out, record, rates, drift, config, model, params, test)
+    draw_all(out, record, rates, drift, config, model, shown)
     write_record(out, record)
     return record
 
@@ -225,6 +229,7 @@ def _evaluate(config, model, plan, examples, key, *, per_neuron: bool):
 def _record(
     config: MnistConfig, dataset: Dataset, held: int, model: Any, params: Params, plan: InputPlan,
     journal: Journal, scored: dict[str, Any], counted: dict[str, Any], measured_s: float,
+    peak: int,
 ) -> dict[str, Any]:
     optimiser = network.build_optimiser(config, 1)
     history, trained = journal.history, journal.totals["spikes"]
@@ -232,7 +237,10 @@ def _record(
     image_shape = dataset.train_images.shape[1:]
     fans = network.fan_outs(model, network.input_shape(config, image_shape))
     activity = {
-        name: _layer_activity(counted["activity"][name], params, name, fans.get(name))
+        name: _layer_activity(
+            counted["activity"][name], params, name, fans.get(name),
+            SATURATED_RATE * counted["samples"] * config.num_steps,
+        )
         for name in network.activity_keys(model)
     }
     events = [entry["events"] for entry in activity.values()]
@@ -277,14 +285,20 @@ def _record(
             "input_density": plan.density,
             "event_capacity": plan.capacity if plan.synapse == "event" else None,
             "saturated_in_training": trained["saturated"],
+            "peak_events_per_step": peak,
+            "neuron": {"update_ops": dict(update_ops(model.neuron)),
+                       "state_words": state_words(model.neuron)},
         },
     )
 
 
 def _layer_activity(
-    entry: dict[str, Any], params: Params, name: str, fans: np.ndarray | None
+    entry: dict[str, Any], params: Params, name: str, fans: np.ndarray | None, most: float
 ) -> dict[str, Any]:
-    """Counts of one signal; ``fans`` are the synapses it feeds, None at the output."""
+    """Counts of one signal; ``fans`` are the synapses it feeds, None at the output.
+
+    A neuron that spikes ``most`` times or more is saturated.
+    """
     per_neuron = np.asarray(entry["per_neuron"], np.int64)
     counts = {
         "events": int(per_neuron.sum()),
@@ -292,6 +306,7 @@ def _layer_activity(
         "saturated": entry["saturated"],
         "neurons": per_neuron.size,
         "silent": int((per_neuron == 0).sum()),
+        "saturated_neurons": int((per_neuron >= most).sum()),
     }
     if fans is None:
         return counts

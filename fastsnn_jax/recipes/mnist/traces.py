@@ -57,6 +57,11 @@ def show_digits(config: MnistConfig, model: Any, params: Params, test: Examples)
     return Shown(test.images[chosen], test.labels[chosen], spikes, membranes)
 
 
+def peak_events(shown: Shown) -> int:
+    """Most spikes of a step, those of all layers together, over the digits shown."""
+    return int(sum(spikes.sum(-1) for spikes in shown.spikes.values()).max())
+
+
 def busiest(spikes: Float[np.ndarray, "T N"], limit: int) -> Int[np.ndarray, " n"]:
     """The neurons that fire most, at most ``limit``, from most to least."""
     return np.argsort(-spikes.sum(0), kind="stable")[:limit]

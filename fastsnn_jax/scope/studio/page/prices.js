@@ -106,17 +106,19 @@ function snnBill(counts, profile, mapping) {
 
 function annBill(counts, profile, mapping, baseline) {
   if (counts.kind !== "synapse") return snnBill(counts, profile, mapping);
-  const [arithmetic, weightBits, activationBits] = {
-    ann_float32: ["float", 32, 32], ann_int8: ["integer", 8, 8],
-    ann_matched: ["integer", mapping.weight_bits, matchedBits(counts, mapping)],
+  const ownSums = mapping.accumulator_bits;
+  const [arithmetic, weightBits, activationBits, sumBits] = {
+    ann_float32: ["float", 32, 32, 32], ann_int8: ["integer", 8, 8, ownSums],
+    ann_matched: ["integer", mapping.weight_bits, matchedBits(counts, mapping), ownSums],
   }[baseline];
   const macs = counts.samples * counts.connections;
   const words = counts.samples * (counts.inputs + counts.outputs);
   const values = (counts.inputs + counts.outputs) * activationBits * mapping.batch;
-  const wider = { ...mapping, weights: roomy(profile, mapping.weights, counts.weights * weightBits),
+  const wider = { ...mapping, accumulator_bits: sumBits,
+    weights: roomy(profile, mapping.weights, counts.weights * weightBits),
     state: roomy(profile, mapping.state, values) };
   return [...dense(counts, macs, profile, wider, weightBits, activationBits, arithmetic),
-    bias(counts.bias_add ? counts.samples * counts.outputs : 0, profile, 32, arithmetic),
+    bias(counts.bias_add ? counts.samples * counts.outputs : 0, profile, sumBits, arithmetic),
     activations(counts, words, profile, wider, activationBits)].filter(([, amount]) => amount);
 }
 
