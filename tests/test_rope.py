@@ -83,6 +83,22 @@ def test_llama3_scaling_keeps_fast_turns_slows_slow_ones_and_mixes_between():
     np.testing.assert_allclose(angle, expected, rtol=1e-5, atol=1e-9)
 
 
+def test_yarn_keeps_fast_features_slows_slow_ones_and_mixes_feature_by_feature():
+    # Qwen2.5's numbers: D 128, theta 1e6, 32768 tokens, factor 4.
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768,
+            "beta_fast": 32.0, "beta_slow": 1.0, "attention_factor": 1.5}
+    plain = frequencies(1e6, 128)
+    turns = 32768 * plain / (2 * np.pi)
+    first, last = (turns > 32).sum() - 1, (turns > 1).sum()  # whole features outside the mix
+    assert 0 < first < last < 64
+    kept = np.clip((last - np.arange(64)) / (last - first), 0, 1)
+    expected = plain * (kept + (1 - kept) / 4)
+    x = jnp.concatenate([jnp.ones(64), jnp.zeros(64)]).reshape(1, 1, 1, 128)
+    out = np.asarray(rope(x, jnp.array([1]), theta=1e6, scaling=pairs(yarn))).ravel()
+    np.testing.assert_allclose(np.arctan2(out[64:], out[:64]), expected, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(np.hypot(out[64:], out[:64]), 1.5, rtol=1e-6)
+
+
 def test_half_precision_features_are_turned_in_float32():
     x = features().astype(jnp.bfloat16)
     out = rope(x, 300 + jnp.arange(L), theta=1e4)
@@ -96,7 +112,7 @@ BAD = [
     (r"x must have shape \[B, L, H, D\]", {"x": features((L, H, D))}),
     ("positions must have shape", {"positions": jnp.arange(L + 1)}),
     ("theta must be > 0", {"theta": 0.0}),
-    ("rope_type must be one of linear, llama3", {"scaling": pairs({"rope_type": "yarn"})}),
+    ("rope_type must be one of linear, llama3, yarn", {"scaling": pairs({"rope_type": "ntk"})}),
     ("rope_type must be one of", {"scaling": pairs({"factor": 2.0})}),
     ("of rope_type 'linear' must hold factor, got", {"scaling": pairs({"rope_type": "linear"})}),
     ("of rope_type 'linear' must hold", {"scaling": pairs(LLAMA3 | {"rope_type": "linear"})}),

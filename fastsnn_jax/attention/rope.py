@@ -5,12 +5,9 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from fastsnn_jax._checks import check, check_choice, check_floating, check_number
+from fastsnn_jax._checks import check, check_floating, check_number
+from fastsnn_jax._rope_scaling import check_rope_scaling
 from fastsnn_jax._typing import Array, Float, Int
-
-LINEAR = ("factor",)
-LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-NUMBERS = {"linear": LINEAR, "llama3": LLAMA3}
 
 
 def rope(
@@ -26,6 +23,9 @@ def rope(
     divides every frequency by ``factor``; ``llama3`` only those whose wavelength is above
     ``original_max_position_embeddings / low_freq_factor``, keeps those below
     ``original_max_position_embeddings / high_freq_factor`` and goes over smoothly in between.
+    ``yarn`` goes over from feature to feature, between the two that turn ``beta_fast`` and
+    ``beta_slow`` times within ``original_max_position_embeddings``, and multiplies what it returns
+    by ``attention_factor``.
 
     Args:
       x: queries or keys ``[B, L, H, D]``, D even.
@@ -42,7 +42,9 @@ def rope(
         lacks something, or is out of range.
       TypeError: if ``x`` is not floating or a number is none.
 
-    Su et al. 2021, RoFormer, arXiv:2104.09864; ``llama3`` as in Llama 3.1's configuration.
+    Su et al. 2021, RoFormer, arXiv:2104.09864; ``llama3`` as in Llama 3.1's configuration;
+    ``yarn``: Peng et al. 2023, arXiv:2309.00071, its ends rounded to whole features as in the
+    configurations of Qwen2.5.
 
     >>> x = jnp.array([1.0, 0.0]).reshape(1, 1, 1, 2)  # one turn of one radian
     >>> rope(x, jnp.array([1]), theta=1e4).round(3).tolist()
@@ -57,36 +59,50 @@ def rope(
         f"positions must have shape ({length},) or ({batch}, {length})", jnp.shape(positions),
     )
     check_number("rope", "theta", theta, above=0)
+    check_rope_scaling("rope", "scaling", scaling)
+    options = dict(scaling or ())
     # Turns in units of 2^-32, which wrap as whole turns do: the difference of two angles depends on
     # the distance alone at any position, where a float32 product has lost it by a million.
-    turns = np.mod(_frequencies(size, theta, scaling) / (2 * math.pi), 1)
+    turns = np.mod(_frequencies(size, theta, options) / (2 * math.pi), 1)
     turning = jnp.asarray(np.mod(np.round(turns * 2.0**32), 2.0**32).astype(np.uint32))
     phase = jnp.asarray(positions).astype(jnp.uint32)[..., None, None] * turning
     angle = phase.astype(jnp.int32).astype(jnp.float32) * (2 * math.pi / 2**32)  # in -pi .. pi
     cos, sin = jnp.cos(angle), jnp.sin(angle)  # [(B,) L, 1, D / 2]
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    if "attention_factor" in options:
+        turned = options["attention_factor"] * turned
     return turned.astype(x.dtype)
 
 
-def _frequencies(size, theta, scaling):
+def _frequencies(size, theta, options):
     """Radians per token ``[D / 2]``, float64 on the host."""
     turning = np.float64(theta) ** (-np.arange(0, size, 2) / size)
-    if scaling is None:
+    if not options:
         return turning
-    given = dict(scaling)
-    kind = given.pop("rope_type", None)
-    check_choice("rope", "scaling's rope_type", kind, tuple(NUMBERS))
-    check(
-        sorted(given) == sorted(NUMBERS[kind]), "rope",
-        f"scaling of rope_type {kind!r} must hold {', '.join(NUMBERS[kind])}", sorted(given),
-    )
-    for name, value in given.items():
-        check_number("rope", name, value, above=0)
-    slow = turning / given["factor"]
-    if kind == "linear":
-        return slow
-    low, high = given["low_freq_factor"], given["high_freq_factor"]
-    check(low < high, "rope", f"high_freq_factor must be above low_freq_factor = {low}", high)
-    turns = given["original_max_position_embeddings"] * turning / (2 * math.pi)
-    return slow + (turning - slow) * np.clip((turns - low) / (high - low), 0, 1)
+    slow = turning / options["factor"]
+    kept = {"linear": _none_kept, "llama3": _fast_kept, "yarn": _first_kept}[options["rope_type"]]
+    return slow + (turning - slow) * kept(turning, theta, options)
+
+
+def _none_kept(turning, theta, options):
+    return 0.0
+
+
+def _fast_kept(turning, theta, options):
+    """1 above ``high_freq_factor`` turns within the original context, 0 below the low one."""
+    low, high = options["low_freq_factor"], options["high_freq_factor"]
+    turns = options["original_max_position_embeddings"] * turning / (2 * math.pi)
+    return np.clip((turns - low) / (high - low), 0, 1)
+
+
+def _first_kept(turning, theta, options):
+    """1 up to the feature of ``beta_fast`` turns, 0 from that of ``beta_slow`` on."""
+    half, length = len(turning), options["original_max_position_embeddings"]
+
+    def feature(turns):
+        return half * math.log(length / (2 * math.pi * turns)) / math.log(theta)
+
+    first = max(math.floor(feature(options["beta_fast"])), 0)
+    last = min(math.ceil(feature(options["beta_slow"])), 2 * half - 1)
+    return 1 - np.clip((np.arange(half) - first) / max(last - first, 1e-3), 0, 1)

@@ -1,0 +1,28 @@
+"""What goes wrong with checkpoints of other libraries, as one type of error."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from fastsnn_jax._checks import fail
+
+
+class PretrainedError(ValueError):
+    """A checkpoint that is missing, damaged, unsupported or at odds with itself: one line."""
+
+
+def pretrained_error(where: Any, expected: str, got: Any, remedy: str = "") -> PretrainedError:
+    """Returns the PretrainedError to raise: ``where: expected, got ...; remedy``, on one line."""
+    return PretrainedError(" ".join(str(fail(str(where), expected, got, remedy)).split()))
+
+
+@contextlib.contextmanager
+def faults_of(where: Any) -> Iterator[None]:
+    """Turns what is wrong with the values read at ``where`` into a PretrainedError that names it."""
+    try:
+        yield
+    except PretrainedError:
+        raise
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PretrainedError(f"{where}: {reason}") from error
