@@ -1,4 +1,4 @@
-"""Weights of the models in ``tests/golden/transformers.json``, drawn alike by generator and test.
+"""Weights of the models in ``tests/golden/transformers_*.json``, drawn alike by generator and test.
 
 They follow from a seed and the published name of each array alone, by the raw bits of a generator
 whose stream NumPy guarantees, so the file need not hold them.

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from drawn_weights import draw
 
-GOLDEN = Path(__file__).with_name("golden") / "transformers.json"
+GOLDEN = Path(__file__).with_name("golden")
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16", "float64": "F64", "int32": "I32"}
 
 
 @cache
 def models():
-    """What transformers did with each model of the golden file, by name."""
-    return {record["name"]: record for record in json.loads(GOLDEN.read_text())["models"]}
+    """What transformers did with each model of the golden files, by name."""
+    return {name: json.loads((GOLDEN / f"transformers_{name}.json").read_text()) for name in NAMES}
 
 
 NAMES = ("llama", "llama_biases", "qwen2", "qwen2_yarn", "qwen2_window", "qwen3")
@@ -111,7 +111,7 @@ def write(folder, fields, arrays, dtype="float32", shards=1):
 
 
 def written(folder, name, **options):
-    """A model of the golden file, or "gla_swa", as a checkpoint directory."""
+    """A model of the golden files, or "gla_swa", as a checkpoint directory."""
     if name == "gla_swa":
         return write(folder, GLA_SWA, arrays_of(GLA_SWA), **options)
     record = models()[name]

@@ -1,4 +1,4 @@
-"""Records what transformers computes with tiny models: ``tests/golden/transformers.json``.
+"""Records what transformers computes: ``tests/golden/transformers_<model>.json``, tiny models.
 
 Run from the repository's root with a Python that has torch and transformers
 (``benchmarks/requirements-peers.txt``):
@@ -6,7 +6,7 @@ Run from the repository's root with a Python that has torch and transformers
     peers/bin/python -m benchmarks.peers.transformers_golden
 
 A model is its config.json, as transformers writes it, and a seed for ``tests/drawn_weights.py``.
-The file holds the logits of two texts and 64 tokens by greedy choice. Seeds are the first whose
+A file also holds the logits of two texts and 64 tokens by greedy choice. Seeds are the first whose
 choices vary and are clear: no two logits at the top closer than ``MARGIN``.
 """
 
@@ -31,7 +31,7 @@ from tests.drawn_weights import draw
 
 LENGTH, PROMPT, GREEDY = 11, 5, 64
 MARGIN, DISTINCT = 5e-3, 16
-GOLDEN = Path(__file__).parents[2] / "tests" / "golden" / "transformers.json"
+GOLDEN = Path(__file__).parents[2] / "tests" / "golden"
 
 LLAMA = {
     "vocab_size": 61, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3,
@@ -79,21 +79,20 @@ MODELS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Writes the file, a model a line."""
-    lines = []
-    for name, (model_class, config_class, fields) in MODELS.items():
-        record = {"name": name} | recorded(model_class, config_class(**fields))
-        lines.append(json.dumps(record))
-        print(name, "seed", record["seed"], "distinct", len(set(record["greedy"])))
+    """Writes a file per model."""
     versions = {name: importlib.metadata.version(name) for name in ("transformers", "torch")}
-    GOLDEN.write_text(
-        json.dumps({"versions": versions})[:-1] + ', "models": [\n' + ",\n".join(lines) + "\n]}\n"
-    )
+    for name, (model_class, config_class, fields) in MODELS.items():
+        record = {"name": name, "versions": versions} | recorded(
+            model_class, config_class(**fields)
+        )
+        path = GOLDEN / f"transformers_{name}.json"
+        path.write_text(json.dumps(record) + "\n")
+        print(path.name, "seed", record["seed"], "distinct", len(set(record["greedy"])))
 
 
 @torch.no_grad()
 def recorded(model_class: Any, config: Any) -> dict[str, Any]:
-    """What the file holds of a model."""
+    """What a file holds of a model."""
     random = np.random.default_rng(0)
     tokens = random.integers(0, config.vocab_size, (2, LENGTH))
     for seed in range(1000):

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from fastsnn_jax._checks import fail
@@ -17,12 +18,12 @@ def pretrained_error(where: Any, expected: str, got: Any, remedy: str = "") -> P
 
 
 @contextlib.contextmanager
-def faults_of(where: Any) -> Iterator[None]:
-    """Turns what is wrong with the values read at ``where`` into a PretrainedError that names it."""
+def faults_of(path: Path) -> Iterator[None]:
+    """Turns what is wrong with what ``path`` holds into a PretrainedError that names it."""
     try:
         yield
     except PretrainedError:
         raise
     except (OSError, ValueError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise PretrainedError(f"{where}: {reason}") from error
+        raise PretrainedError(f"{path}: {reason.removeprefix(f'{path.name}: ')}") from error

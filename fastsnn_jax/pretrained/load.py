@@ -11,9 +11,9 @@ import numpy as np
 
 from fastsnn_jax._checks import check, check_choice
 from fastsnn_jax.config import DTYPES, SNNConfig
-from fastsnn_jax.data.tokenizers import Tokenizer, load_tokenizer
+from fastsnn_jax.data import DataError, Tokenizer, load_tokenizer
 from fastsnn_jax.models import LanguageModel, build_model_from_config
-from fastsnn_jax.pretrained.errors import faults_of, pretrained_error
+from fastsnn_jax.pretrained.errors import PretrainedError, faults_of, pretrained_error
 from fastsnn_jax.pretrained.hf_config import architecture_of, config_from_published, stop_tokens_of
 from fastsnn_jax.pretrained.parameters import expected_parameters, nested
 from fastsnn_jax.pretrained.safetensors_file import Stored
@@ -134,8 +134,10 @@ def _read(stored: Stored, place: Place, dtype: str | None) -> jax.Array:
 def _tokenizer(path: Path, vocab_size: int) -> Tokenizer | None:
     if not path.exists():
         return None
-    with faults_of(path):
+    try:
         tokenizer = load_tokenizer(path)
+    except DataError as error:
+        raise PretrainedError(str(error)) from error
     if tokenizer.vocab_size > vocab_size:
         raise pretrained_error(path, f"its ids must be below {vocab_size}, the model's vocabulary",
                                f"up to {tokenizer.vocab_size - 1}")
