@@ -137,8 +137,9 @@ class SNNConfig:
               "or give head_dim")
         check(self.n_heads % self.kv_heads == 0, where,
               f"n_kv_heads must divide n_heads {self.n_heads}", self.n_kv_heads)
-        object.__setattr__(self, "rope_scaling", _sorted_pairs(where, self.rope_scaling))
-        check_rope_scaling(where, "rope_scaling", self.rope_scaling)
+        scaling = _sorted_pairs(where, self.rope_scaling)
+        check_rope_scaling(where, "rope_scaling", scaling)
+        object.__setattr__(self, "rope_scaling", scaling)
 
     @property
     def kv_heads(self) -> int:

@@ -115,14 +115,14 @@ def test_stop_tokens_are_those_of_the_configuration(tmp_path, eos, expected):
 
 ROPE = {"rope_type": "llama3", "rope_theta": 100.0, "factor": 4.0}
 BAD_CONFIGS = {
-    "class": ("llama", {"architectures": ["MambaForCausalLM"]}, "architectures must be one of Llama"),
+    "class": ("llama", {"architectures": ["MambaForCausalLM"]}, "architectures must be one of L"),
     "classes": ("llama", {"architectures": ["LlamaForCausalLM", "x"]}, "architectures must be one"),
     "code": ("llama", {"architectures": None, "model_type": "odd", "auto_map": {"x": "y.py"}},
              "model_type must be one of llama"),
     "at_odds": ("llama", {"model_type": "qwen2"}, "model_type of LlamaForCausalLM must be 'llama'"),
     "activation": ("llama", {"hidden_act": "gelu"}, "hidden_act .* must be 'silu' or 'swish'"),
     "mlp_bias": ("llama", {"mlp_bias": True}, "mlp_bias of LlamaForCausalLM must be False"),
-    "quantised": ("llama", {"quantization_config": {"bits": 4}}, "quantization_config .* must be None"),
+    "quantised": ("llama", {"quantization_config": {"bits": 4}}, "quantization_.* must be None"),
     "size_missing": ("llama", {"hidden_size": None}, "hidden_size must be an int, got None"),
     "size_text": ("llama", {"num_hidden_layers": "3"}, "num_hidden_layers must be an int, got '3'"),
     "size_zero": ("llama", {"vocab_size": 0}, "vocab_size must be >= 1, got 0"),
@@ -138,17 +138,17 @@ BAD_CONFIGS = {
                   "rope_type must be one of linear, llama3, yarn, got 'longrope'"),
     "rope_dynamic": ("llama", {"rope_parameters": ROPE | {"rope_type": "dynamic"}},
                      "rope_type must be one of linear, llama3, yarn, got 'dynamic'"),
-    "rope_number": ("llama", {"rope_parameters": ROPE}, "rope_type 'llama3' must hold factor, high"),
+    "rope_number": ("llama", {"rope_parameters": ROPE}, "rope_type 'llama3' must hold factor"),
     "rope_theta": ("llama", {"rope_theta": 99.0}, "rope_theta and in rope_parameters must agree"),
     "rope_part": ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor .* must be 1"),
     "layers": ("qwen3", {"layer_types": ["full_attention", "sliding_attention"]},
                "attention must be of one kind in all 2 layers"),
-    "layer_kind": ("qwen3", {"layer_types": ["odd", "odd"]}, "layer_types must be one of full_atten"),
+    "layer_kind": ("qwen3", {"layer_types": ["odd", "odd"]}, "layer_types must be one of full_"),
     "some_windows": ("qwen2", {"layer_types": None, "use_sliding_window": True,
                                "max_window_layers": 1}, "attention must be of one kind"),
     "eos": ("qwen2", {"eos_token_id": 67}, "eos_token_id must be below 67, got 67"),
     "eos_text": ("qwen2", {"eos_token_id": ["a"]}, "eos_token_id must be an int"),
-    "gla_layers": ("gla_swa", {"attn_layers": [0, 2]}, r"attn_layers must be the odd ones, \[1, 3\]"),
+    "gla_layers": ("gla_swa", {"attn_layers": [0, 2]}, r"must be the odd ones, \[1, 3\]"),
     "gla_conv": ("gla_swa", {"use_short_conv": True}, "use_short_conv .* must be False"),
     "gla_gate": ("gla_swa", {"gate_low_rank_dim": 8}, "gate_low_rank_dim .* must be 16"),
     "gla_window": ("gla_swa", {"sliding_window": 0}, "sliding_window must be >= 1"),
@@ -233,7 +233,7 @@ def test_arrays_that_are_not_those_of_the_configuration_are_named_before_any_is_
 def test_integers_are_no_weights(tmp_path):
     fields = models()["qwen2"]["config"]
     directory = write(tmp_path, fields, arrays_of(fields), dtype="int32")
-    with pytest.raises(PretrainedError, match="model.norm.weight is int32 and not float64, float32"):
+    with pytest.raises(PretrainedError, match="k_proj.bias is int32 and not float64, float32"):
         load_pretrained(directory)
 
 
@@ -241,7 +241,8 @@ def test_a_configuration_of_another_size_is_seen_in_every_array(tmp_path):
     fields = models()["qwen2"]["config"]
     other = fields | {"hidden_size": 40}
     directory = write(tmp_path, other, arrays_of(fields))
-    with pytest.raises(PretrainedError, match=r"model.norm.weight is \[20\] and not \[40\]"):
+    message = r"input_layernorm.weight is \[20\] and not \[40\]; .*; and 6 more$"
+    with pytest.raises(PretrainedError, match=message):
         load_pretrained(directory)
 
 
@@ -255,9 +256,9 @@ def test_an_untied_head_must_be_there(tmp_path):
 
 def test_many_missing_arrays_are_counted(tmp_path):
     fields = GLA_SWA
-    directory = write(tmp_path, fields, {"x": np.ones(1, np.float32)})
+    directory = write(tmp_path, fields, {name: np.ones(1, np.float32) for name in "dcba"})
     number = len(shapes_of(fields)) - 20
-    with pytest.raises(PretrainedError, match=f"and {number} more; too many x"):
+    with pytest.raises(PretrainedError, match=f", and {number} more; too many a, b, c, d$"):
         load_pretrained(directory)
 
 

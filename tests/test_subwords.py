@@ -79,7 +79,8 @@ def test_sentencepiece_models_decode_their_blanks():
     core = tokenizers.Tokenizer(models.BPE(
         {"<unk>": 0, "▁": 1, "n": 2, "o": 3, "▁n": 4, "▁no": 5}, [("▁", "n"), ("▁n", "o")],
         unk_token="<unk>"))
-    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    core.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     core.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(),
                                       decoders.Strip(content=" ", left=1)])
     tokenizer = SubwordTokenizer(core.to_str())

@@ -1,6 +1,7 @@
 """Rotary position embedding: a query's product with a key depends on their distance alone."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -60,7 +61,7 @@ def rope(
     )
     check_number("rope", "theta", theta, above=0)
     check_rope_scaling("rope", "scaling", scaling)
-    options = dict(scaling or ())
+    options: dict[str, Any] = dict(scaling or ())
     # Turns in units of 2^-32, which wrap as whole turns do: the difference of two angles depends on
     # the distance alone at any position, where a float32 product has lost it by a million.
     turns = np.mod(_frequencies(size, theta, options) / (2 * math.pi), 1)

@@ -4,6 +4,7 @@ Read in the spelling of transformers 4 (``rope_theta``, ``rope_scaling``, ``torc
 (``rope_parameters``, ``dtype``) alike. What the language model cannot hold exactly is refused.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -78,19 +79,26 @@ def config_from_published(fields: Fields, window_inclusive: bool | None = None) 
         choices = value if isinstance(value, tuple) else (value,)
         check(given in choices or given == value, "config.json",
               f"{key} of {name} must be {' or '.join(map(repr, choices))}", repr(given))
-    values = {ours: _size(fields, theirs) for ours, theirs in _SIZES.items()}
+    values: dict[str, Any] = {ours: _size(fields, theirs) for ours, theirs in _SIZES.items()}
     check(values["n_layers"] <= MAX_LAYERS, "config.json",
           f"num_hidden_layers must be <= {MAX_LAYERS}", values["n_layers"])
     theta, scaling = _rope(fields)
     details = architecture.details(fields)
     if window_inclusive is not None:
         details["window_inclusive"] = window_inclusive
-    return SNNConfig(
+    return filled(SNNConfig(
         **values, n_kv_heads=_optional(fields, "num_key_value_heads"),
         head_dim=_optional(fields, "head_dim", architecture.head_dim),
         norm_eps=fields.get(architecture.eps, 1e-6), rope_theta=theta, rope_scaling=scaling,
         tie_lm_head=fields.get("tie_word_embeddings", False), dtype=_dtype(fields), spiking=False,
         ffn="gated", norm="rms", **details,
+    ))
+
+
+def filled(config: SNNConfig) -> SNNConfig:
+    """The configuration with the sizes that it left open."""
+    return dataclasses.replace(
+        config, n_kv_heads=config.kv_heads, head_dim=config.size_of_head
     )
 
 

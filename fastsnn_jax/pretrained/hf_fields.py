@@ -1,10 +1,15 @@
 """The ``config.json`` that a configuration is published as."""
 
-import dataclasses
 from typing import Any
 
 from fastsnn_jax.config import SNNConfig
-from fastsnn_jax.pretrained.hf_config import ARCHITECTURES, OWN, OWN_CONFIG, config_from_published
+from fastsnn_jax.pretrained.hf_config import (
+    ARCHITECTURES,
+    OWN,
+    OWN_CONFIG,
+    config_from_published,
+    filled,
+)
 
 
 def published_fields(config: SNNConfig) -> dict[str, Any]:
@@ -13,11 +18,11 @@ def published_fields(config: SNNConfig) -> dict[str, Any]:
     In the layout of the first published class that can say all of it, its sizes filled in where
     they were left open, spelled so that transformers 4 and 5 read it; else in a layout of our own.
     """
-    filled = dataclasses.replace(config, n_kv_heads=config.kv_heads, head_dim=config.size_of_head)
+    expected = filled(config)
     for name in ARCHITECTURES:
-        fields = _fields(name, filled)
+        fields = _fields(name, expected)
         try:
-            if config_from_published(fields) == filled:
+            if config_from_published(fields) == expected:
                 return fields
         except ValueError:  # the class has no such layers
             continue

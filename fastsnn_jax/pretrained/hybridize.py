@@ -59,7 +59,7 @@ def hybridize(
     old = named_parameters(variables)
     shapes = {path: leaf.shape for path, leaf in old.items()}
     check(shapes == expected_parameters(build_model_from_config(config)), where,
-          "variables must be those of config", shown(shapes))
+          "variables must be those of config", shown([*shapes]))
     config = dataclasses.replace(
         config, attn_kind=attn_kind, window=window, window_inclusive=False, feature_map="relu",
         gate="decay", normalizer="rms",

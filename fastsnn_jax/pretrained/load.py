@@ -17,7 +17,7 @@ from fastsnn_jax.pretrained.errors import PretrainedError, faults_of, pretrained
 from fastsnn_jax.pretrained.hf_config import architecture_of, config_from_published, stop_tokens_of
 from fastsnn_jax.pretrained.parameters import expected_parameters, nested
 from fastsnn_jax.pretrained.safetensors_file import Stored
-from fastsnn_jax.pretrained.shards import SHOWN, check_names, find_arrays, read_json
+from fastsnn_jax.pretrained.shards import check_names, find_arrays, read_json, shown
 from fastsnn_jax.pretrained.weight_names import IGNORED, Place, place_of
 
 CONFIG_FILE = "config.json"
@@ -113,7 +113,7 @@ def _check_arrays(
             faults.append(f"{place.name} is {array.dtype} and not {', '.join(KEPT_AS)}")
     if faults:
         raise pretrained_error(directory, f"arrays must be those of {CONFIG_FILE}",
-                               "; ".join(faults[:SHOWN]))
+                               shown(faults, "; "))
 
 
 def _is_tied(arrays: Mapping[str, Stored], places: Mapping[str, Place]) -> bool:

@@ -15,7 +15,7 @@ from fastsnn_jax.pretrained.hf_fields import published_fields
 from fastsnn_jax.pretrained.load import CONFIG_FILE, TOKENIZER_FILE
 from fastsnn_jax.pretrained.parameters import expected_parameters, named_parameters
 from fastsnn_jax.pretrained.safetensors_file import write_arrays
-from fastsnn_jax.pretrained.shards import SHOWN, WEIGHTS_FILE, check_names
+from fastsnn_jax.pretrained.shards import WEIGHTS_FILE, check_names, shown
 from fastsnn_jax.pretrained.weight_names import place_of
 
 
@@ -79,5 +79,5 @@ def _checked(directory: Path, config: SNNConfig, variables: Any) -> dict[str, An
     ]
     if faults:
         raise pretrained_error(directory, "variables must be those of config",
-                               "; ".join(faults[:SHOWN]))
+                               shown(faults, "; "))
     return {path: params[path] for path in expected}

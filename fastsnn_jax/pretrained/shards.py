@@ -1,6 +1,7 @@
 """The arrays of a checkpoint directory, in one file or in several."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ def find_arrays(directory: Path) -> dict[str, Stored]:
     if not index.exists():
         found = sorted(path.name for path in directory.iterdir() if path.is_file())
         raise pretrained_error(
-            directory, f"it must hold {WEIGHTS_FILE} or {INDEX_FILE}", ", ".join(found[:SHOWN]) or
-            "no files", "weights in pickles (.bin, .pt) are never read: convert them first",
+            directory, f"it must hold {WEIGHTS_FILE} or {INDEX_FILE}", shown(found) or "no files",
+            "weights in pickles (.bin, .pt) are never read: convert them first",
         )
     places = _places(index)
     arrays: dict[str, Stored] = {}
@@ -41,7 +42,7 @@ def find_arrays(directory: Path) -> dict[str, Stored]:
 def check_names(where: str, expected: set[str], found: set[str]) -> None:
     """Raises PretrainedError naming what is missing and what is too many."""
     faults = [
-        f"{kind} {shown(names)}"
+        f"{kind} {shown(sorted(names))}"
         for kind, names in (("missing", expected - found), ("too many", found - expected)) if names
     ]
     if faults:
@@ -49,11 +50,10 @@ def check_names(where: str, expected: set[str], found: set[str]) -> None:
                                "; ".join(faults))
 
 
-def shown(names: Any) -> str:
-    """The first of the names in order, and how many more there are."""
-    names = sorted(names)
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+def shown(items: Sequence[str], separator: str = ", ") -> str:
+    """The first of them, and how many more there are."""
+    more = f"{separator}and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return separator.join(items[:SHOWN]) + more
 
 
 def read_json(path: Path) -> dict[str, Any]:
