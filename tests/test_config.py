@@ -15,10 +15,10 @@ OTHER = {
     "vocab_size": 65, "d_model": 96, "n_heads": 6, "n_layers": 3, "d_ff": 160,
     "attn_kind": "interleaved", "window": 7, "window_inclusive": True, "dropout": 0.125,
     "tie_lm_head": False, "n_kv_heads": 2, "head_dim": 20, "spiking": False,
-    "spiking_lm_head": True, "neuron": "lif_sint", "k": 2.2, "rounding": "down", "ffn": "gated", "feature_map": "elu1",
-    "gate": "decay", "normalizer": "rms", "softmax_every": 2, "norm": "layer", "norm_eps": 1e-5,
-    "rope_theta": 5e5, "rope_scaling": LLAMA, "qkv_bias": True, "output_bias": True,
-    "qk_norm": True, "dtype": "bfloat16",
+    "spiking_lm_head": True, "neuron": "lif_sint", "k": 2.2, "rounding": "down", "ffn": "gated",
+    "feature_map": "elu1", "gate": "decay", "normalizer": "rms", "softmax_every": 2,
+    "norm": "layer", "norm_eps": 1e-5, "rope_theta": 5e5, "rope_scaling": LLAMA,
+    "qkv_bias": True, "output_bias": True, "qk_norm": True, "dtype": "bfloat16",
 }
 
 

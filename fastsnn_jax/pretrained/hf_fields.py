@@ -47,6 +47,9 @@ def _fields(name: str, config: SNNConfig) -> dict[str, Any]:
         "torch_dtype": config.dtype, "attention_bias": config.output_bias,
         "attention_dropout": 0.0,
     }
+    if scaling and "original_max_position_embeddings" in scaling:
+        length = scaling["factor"] * scaling["original_max_position_embeddings"]
+        fields["max_position_embeddings"] = round(length)
     if name == "GLAswaForCausalLM":
         fields |= {
             "sliding_window": config.window, "window_inclusive": config.window_inclusive,

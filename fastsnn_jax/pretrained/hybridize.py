@@ -48,6 +48,14 @@ def hybridize(
         or an option out of range.
 
     SpikingBrain, sections 3.1 and 3.2, arXiv:2509.05276.
+
+    >>> config = SNNConfig(vocab_size=11, d_model=8, n_heads=2, n_layers=2, d_ff=12, ffn="gated",
+    ...                    attn_kind="softmax", spiking=False)
+    >>> tokens = jnp.zeros((1, 1), int)
+    >>> variables = build_model_from_config(config).init(jax.random.key(0), tokens)
+    >>> config, variables = hybridize(config, variables, key=jax.random.key(1))
+    >>> config.attn_kind, sorted(variables["params"]["blocks_0"]["attention"])[:3]
+    ('interleaved', ['gate_bias', 'gate_down', 'gate_up'])
     """
     where = "hybridize"
     check(config.attn_kind == "softmax", where, "config must have attn_kind 'softmax'",

@@ -66,6 +66,17 @@ def load_pretrained(
         arrays that are missing, too many, or of another shape or dtype than config.json asks for,
         and a tokenizer with ids that the model has not.
       ValueError: for an unknown ``dtype``.
+
+    >>> import tempfile
+    >>> config = SNNConfig(vocab_size=11, d_model=8, n_heads=2, n_layers=1, d_ff=12)
+    >>> model, tokens = build_model_from_config(config), jnp.array([[1, 2, 3]])
+    >>> from fastsnn_jax.pretrained import save_pretrained
+    >>> directory = Path(tempfile.mkdtemp()) / "tiny"
+    >>> directory = save_pretrained(directory, config, model.init(jax.random.key(0), tokens))
+    >>> loaded = load_pretrained(directory)
+    >>> logits, activity = loaded.model.apply(loaded.variables, tokens)
+    >>> logits.shape, loaded.config == config
+    ((1, 3, 11), True)
     """
     if dtype is not None:
         check_choice("load_pretrained", "dtype", dtype, DTYPES)
@@ -127,8 +138,8 @@ def _is_tied(arrays: Mapping[str, Stored], places: Mapping[str, Place]) -> bool:
 def _read(stored: Stored, place: Place, dtype: str | None) -> jax.Array:
     array = stored.read()
     kept = jnp.dtype(KEPT_AS[stored.dtype] if dtype is None else dtype)
-    # A copy: on CPU jax could otherwise go on reading the file itself.
-    return jnp.array((array.T if place.transposed else array).astype(kept))
+    # A copy: on CPU jax would otherwise go on reading the file itself.
+    return jnp.asarray(np.array(array.T if place.transposed else array, kept, order="C"))
 
 
 def _tokenizer(path: Path, vocab_size: int) -> Tokenizer | None:

@@ -39,6 +39,17 @@ def save_pretrained(
     Raises:
       PretrainedError: if the directory holds something, the disk refuses, or the variables are
         not those of the configuration.
+
+    >>> import jax, tempfile
+    >>> config = SNNConfig(vocab_size=11, d_model=8, n_heads=2, n_layers=1, d_ff=12, ffn="gated",
+    ...                    attn_kind="softmax", spiking=False)
+    >>> tokens = jax.numpy.zeros((1, 1), int)
+    >>> variables = build_model_from_config(config).init(jax.random.key(0), tokens)
+    >>> directory = save_pretrained(Path(tempfile.mkdtemp()) / "tiny", config, variables)
+    >>> sorted(path.name for path in directory.iterdir())
+    ['config.json', 'model.safetensors']
+    >>> json.loads((directory / "config.json").read_text())["architectures"]
+    ['LlamaForCausalLM']
     """
     directory = Path(directory).expanduser().absolute()
     params = _checked(directory, config, variables)
