@@ -73,11 +73,12 @@ def config_from_published(fields: Fields, window_inclusive: bool | None = None) 
     if name == OWN:
         return SNNConfig.from_json(fields.get(OWN_CONFIG, {}))
     architecture = ARCHITECTURES[name]
+    fields = {key: value for key, value in fields.items() if value is not None}  # as if absent
     fixed = _FIXED | architecture.fixed
     for key, value in fixed.items():
         given = fields.get(key, value)
         choices = value if isinstance(value, tuple) else (value,)
-        check(given in choices or given == value, "config.json",
+        check(given in choices, "config.json",
               f"{key} of {name} must be {' or '.join(map(repr, choices))}", repr(given))
     values: dict[str, Any] = {ours: _size(fields, theirs) for ours, theirs in _SIZES.items()}
     check(values["n_layers"] <= MAX_LAYERS, "config.json",
@@ -119,7 +120,7 @@ def _size(fields: Fields, key: str) -> int:
 
 
 def _optional(fields: Fields, key: str, default: int | None = None) -> int | None:
-    return default if fields.get(key) is None else _size(fields, key)
+    return _size(fields, key) if key in fields else default
 
 
 def _dtype(fields: Fields) -> str:
@@ -132,7 +133,7 @@ def _dtype(fields: Fields) -> str:
 
 def _agreed(fields: Fields, new: str, old: str) -> Any:
     """The value of a key that transformers 5 renamed."""
-    given = [fields[key] for key in (new, old) if fields.get(key) is not None]
+    given = [fields[key] for key in (new, old) if key in fields]
     check(len(given) < 2 or given[0] == given[1], "config.json",
           f"{new} and {old} must agree", given)
     return given[0] if given else None
@@ -147,8 +148,9 @@ def _rope(fields: Fields) -> tuple[float, dict[str, Any] | None]:
     if not isinstance(given, Mapping):
         raise TypeError(f"config.json: rope parameters must be an object or null, got {given!r}")
     given = {key: value for key, value in given.items() if value is not None}
-    theta = _agreed({"rope_theta": fields.get("rope_theta"), "in rope_parameters":
-                     given.pop("rope_theta", None)}, "rope_theta", "in rope_parameters")
+    thetas = [holder["rope_theta"] for holder in (given, fields) if "rope_theta" in holder]
+    check(len(set(thetas)) < 2, "config.json", "rope_theta must be one number", thetas)
+    given.pop("rope_theta", None)
     kinds = {str(given.pop(key)) for key in ("rope_type", "type") if key in given}
     check(len(kinds) < 2, "config.json", "rope_type and type must agree", sorted(kinds))
     kind = kinds.pop() if kinds else "default"
@@ -162,7 +164,7 @@ def _rope(fields: Fields) -> tuple[float, dict[str, Any] | None]:
         scaling = _yarn(scaling, fields)
     elif kind == "linear":
         scaling.pop("original_max_position_embeddings", None)
-    return 1e4 if theta is None else theta, scaling
+    return thetas[0] if thetas else 1e4, scaling
 
 
 def _yarn(given: dict[str, Any], fields: Fields) -> dict[str, Any]:
@@ -212,7 +214,7 @@ def _qwen_window(fields: Fields) -> dict[str, Any]:
     check_choice("config.json", "layer_types", kinds[0], ("full_attention", "sliding_attention"))
     if kinds[0] == "full_attention":
         return {"attn_kind": "softmax"}
-    return {"attn_kind": "sliding", "window": _optional(fields, "sliding_window", 4096)}
+    return {"attn_kind": "sliding", "window": _size(fields, "sliding_window")}
 
 
 def _gla_swa(fields: Fields) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from fastsnn_jax.nn.attention import half_life_bias
 from fastsnn_jax.pretrained.parameters import expected_parameters, named_parameters, nested
 from fastsnn_jax.pretrained.shards import shown
 
+_GATE = ("gate_down/kernel", "gate_up/kernel")
 KINDS = ("interleaved", "linear", "sliding")
 GATE_GAIN = 2**-2.5  # of Xavier's initial values: SpikingBrain-7B, report section 3.1
 # Norms of queries and keys go with the rotation, which linear layers have not.
@@ -44,8 +45,8 @@ def hybridize(
     Returns:
       The configuration and variables of the new model.
     Raises:
-      ValueError: for a configuration without softmax attention, variables that are not its own,
-        or an option out of range.
+      ValueError: for a configuration without softmax attention or with neurons that learn,
+        variables that are not its own, or an option out of range.
 
     SpikingBrain, sections 3.1 and 3.2, arXiv:2509.05276.
 
@@ -93,4 +94,5 @@ def _fresh(
         return half_life_bias(config.kv_heads, config.size_of_head, half_lives)
     if path.endswith("head_norm/scale"):
         return jnp.ones(shape)
+    check(path.endswith(_GATE), "hybridize", "config must be without neurons that learn", path)
     return GATE_GAIN * jax.nn.initializers.glorot_uniform()(key, shape)

@@ -59,6 +59,8 @@ def shown(items: Sequence[str], separator: str = ", ") -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; PretrainedError naming it when there is none."""
     with faults_of(path):
+        if not path.is_file():
+            raise pretrained_error(path, "it must be a file", "none")
         size = path.stat().st_size
         if size > MAX_HEADER:
             raise pretrained_error(path, f"it must be at most {MAX_HEADER} bytes", size)
