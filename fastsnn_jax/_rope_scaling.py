@@ -6,6 +6,7 @@ from fastsnn_jax._checks import check, check_choice, check_number
 
 NUMBERS = {
     "linear": ("factor",),
+    "dynamic": ("factor", "original_max_position_embeddings"),
     "llama3": ("factor", "high_freq_factor", "low_freq_factor", "original_max_position_embeddings"),
     "yarn": (
         "attention_factor", "beta_fast", "beta_slow", "factor", "original_max_position_embeddings",

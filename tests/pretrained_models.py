@@ -19,7 +19,9 @@ def models():
     return {name: json.loads((GOLDEN / f"transformers_{name}.json").read_text()) for name in NAMES}
 
 
-NAMES = ("llama", "llama_biases", "qwen2", "qwen2_yarn", "qwen2_window", "qwen3")
+NAMES = (
+    "llama", "llama_biases", "llama_dynamic", "qwen2", "qwen2_yarn", "qwen2_window", "qwen3",
+)
 GLA_SWA = {  # the published keys, tiny
     "architectures": ["GLAswaForCausalLM"], "model_type": "gla_swa", "vocab_size": 53,
     "hidden_size": 24, "num_hidden_layers": 4, "attn_mode": "chunk", "num_attention_heads": 4,
@@ -86,6 +88,7 @@ def content(arrays, change=lambda header: None):
     }
     change(header)
     text = json.dumps(header).encode()
+    text += b" " * (-(8 + len(text)) % 64)  # jax shares memory that is aligned, where it may
     return len(text).to_bytes(8, "little") + text + b"".join(
         array.tobytes() for array in arrays.values()
     )

@@ -108,7 +108,7 @@ BAD_VALUES = [
     ({"neuron": " "}, "neuron must not be empty"),
     ({"rope_scaling": {"factor": float("nan")}}, "rope_scaling factor must be finite, got nan"),
     ({"rope_scaling": {"rope_type": "odd"}},
-     "rope_scaling's rope_type must be one of linear, llama3, yarn, got 'odd'"),
+     "rope_scaling's rope_type must be one of linear, dynamic, llama3, yarn, got 'odd'"),
     ({"rope_scaling": {"rope_type": "linear"}}, "rope_scaling .* 'linear' must hold factor, got"),
     ({"rope_scaling": LLAMA | {"factor": -1.0}}, "rope_scaling factor must be > 0, got -1.0"),
     ({"rope_scaling": LLAMA | {"low_freq_factor": 4.0}},

@@ -57,12 +57,17 @@ YARN = {
     "rope_type": "yarn", "rope_theta": 100.0, "factor": 4.0,
     "original_max_position_embeddings": 32,
 }
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 100.0, "factor": 4.0}  # from token 16 on
 LINEAR = {"rope_type": "linear", "rope_theta": 100.0, "factor": 2.0}
 MODELS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "llama": (LlamaForCausalLM, LlamaConfig, LLAMA | {"rope_parameters": LLAMA3}),
     "llama_biases": (
         LlamaForCausalLM, LlamaConfig,
         LLAMA | {"rope_parameters": PLAIN, "attention_bias": True, "rms_norm_eps": 0.1},
+    ),
+    "llama_dynamic": (
+        LlamaForCausalLM, LlamaConfig,
+        LLAMA | {"rope_parameters": DYNAMIC, "max_position_embeddings": 16},
     ),
     "qwen2": (Qwen2ForCausalLM, Qwen2Config, QWEN2 | {"rope_parameters": PLAIN}),
     "qwen2_yarn": (

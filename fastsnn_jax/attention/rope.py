@@ -26,7 +26,10 @@ def rope(
     ``original_max_position_embeddings / high_freq_factor`` and goes over smoothly in between.
     ``yarn`` goes over from feature to feature, between the two that turn ``beta_fast`` and
     ``beta_slow`` times within ``original_max_position_embeddings``, and multiplies what it returns
-    by ``attention_factor``.
+    by ``attention_factor``. ``dynamic`` turns a token at position p >= N =
+    ``original_max_position_embeddings`` as if theta were ``theta * g**(D / (D - 2))`` with
+    ``g = factor * (p + 1) / N - (factor - 1)``: each token as when it was the last of the text, so
+    that what a cache holds stays right.
 
     Args:
       x: queries or keys ``[B, L, H, D]``, D even.
@@ -36,11 +39,11 @@ def rope(
 
     Returns:
       ``[B, L, H, D]`` in the dtype of ``x``; products are float32, and a frequency is right to
-      2^-33 of a turn per token.
+      2^-33 of a turn per token, that of ``dynamic`` beyond N to float32.
 
     Raises:
-      ValueError: if D is odd, the positions do not fit, or ``scaling`` names something unknown,
-        lacks something, or is out of range.
+      ValueError: if D is odd, or 2 and the scaling dynamic, the positions do not fit, or
+        ``scaling`` names something unknown, lacks something, or is out of range.
       TypeError: if ``x`` is not floating or a number is none.
 
     Su et al. 2021, RoFormer, arXiv:2104.09864; ``llama3`` as in Llama 3.1's configuration;
@@ -64,10 +67,13 @@ def rope(
     options: dict[str, Any] = dict(scaling or ())
     # Turns in units of 2^-32, which wrap as whole turns do: the difference of two angles depends on
     # the distance alone at any position, where a float32 product has lost it by a million.
-    turns = np.mod(_frequencies(size, theta, options) / (2 * math.pi), 1)
+    frequencies = _frequencies(size, theta, options)
+    turns = np.mod(frequencies / (2 * math.pi), 1)
     turning = jnp.asarray(np.mod(np.round(turns * 2.0**32), 2.0**32).astype(np.uint32))
     phase = jnp.asarray(positions).astype(jnp.uint32)[..., None, None] * turning
     angle = phase.astype(jnp.int32).astype(jnp.float32) * (2 * math.pi / 2**32)  # in -pi .. pi
+    if options.get("rope_type") == "dynamic":
+        angle = _grown(angle, positions, frequencies, options)
     cos, sin = jnp.cos(angle), jnp.sin(angle)  # [(B,) L, 1, D / 2]
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
@@ -79,11 +85,21 @@ def rope(
 def _frequencies(size, theta, options):
     """Radians per token ``[D / 2]``, float64 on the host."""
     turning = np.float64(theta) ** (-np.arange(0, size, 2) / size)
-    if not options:
+    if not options or options["rope_type"] == "dynamic":
         return turning
     slow = turning / options["factor"]
     kept = {"linear": _none_kept, "llama3": _fast_kept, "yarn": _first_kept}[options["rope_type"]]
     return slow + (turning - slow) * kept(turning, theta, options)
+
+
+def _grown(angle, positions, frequencies, options):
+    """The angles ``[(B,) L, 1, D / 2]``, made smaller for tokens beyond the original context."""
+    half, factor = len(frequencies), options["factor"]
+    check(half > 1, "rope", "the head size D must be above 2 for dynamic scaling", 2 * half)
+    position = jnp.asarray(positions).astype(jnp.float32)[..., None, None]
+    growth = factor * (position + 1) / options["original_max_position_embeddings"] - (factor - 1)
+    slower = jnp.maximum(growth, 1) ** (-jnp.arange(half) / (half - 1))
+    return jnp.where(growth > 1, position * frequencies.astype(np.float32) * slower, angle)
 
 
 def _none_kept(turning, theta, options):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from fastsnn_jax._checks import check, check_choice, check_count, check_number
+from fastsnn_jax._rope_scaling import NUMBERS
 from fastsnn_jax.config import SNNConfig
 
 OWN = "FastSNNForCausalLM"  # what no published layout says in full
@@ -20,6 +21,7 @@ _SIZES = {
     "vocab_size": "vocab_size", "d_model": "hidden_size", "n_layers": "num_hidden_layers",
     "n_heads": "num_attention_heads", "d_ff": "intermediate_size",
 }
+_LENGTH = "original_max_position_embeddings"
 _YARN_BETAS = {"beta_fast": 32.0, "beta_slow": 1.0}  # Peng et al. 2023, as Qwen2.5 leaves out
 
 Fields = Mapping[str, Any]
@@ -160,21 +162,23 @@ def _rope(fields: Fields) -> tuple[float, dict[str, Any] | None]:
     if kind == "default":
         check(not given, "config.json", "rope parameters must name their rope_type", sorted(given))
         scaling = None
-    elif kind == "yarn":
-        scaling = _yarn(scaling, fields)
-    elif kind == "linear":
-        scaling.pop("original_max_position_embeddings", None)
+    elif _LENGTH in NUMBERS.get(kind, ()):
+        now = fields.get("max_position_embeddings")
+        scaling[_LENGTH] = now if kind == "dynamic" else fields.get(
+            _LENGTH, scaling.get(_LENGTH, now))
+        check_count("config.json", _LENGTH, scaling[_LENGTH])
+    else:
+        scaling.pop(_LENGTH, None)
+    if kind == "yarn":
+        scaling = _yarn(scaling)
     return thetas[0] if thetas else 1e4, scaling
 
 
-def _yarn(given: dict[str, Any], fields: Fields) -> dict[str, Any]:
+def _yarn(given: dict[str, Any]) -> dict[str, Any]:
     """The numbers of ``yarn`` with those that config.json may leave out."""
     scaling = _YARN_BETAS | given
     check(scaling.pop("truncate", True) is True, "config.json", "truncate of yarn must be true",
           "false")
-    length = "original_max_position_embeddings"
-    scaling.setdefault(length, fields.get("max_position_embeddings"))
-    check_count("config.json", length, scaling[length])
     check_number("config.json", "factor of yarn", scaling.get("factor"), at_least=1)
     over, under = scaling.pop("mscale", None), scaling.pop("mscale_all_dim", None)
 

@@ -48,8 +48,10 @@ def _fields(name: str, config: SNNConfig) -> dict[str, Any]:
         "attention_dropout": 0.0,
     }
     if scaling and "original_max_position_embeddings" in scaling:
-        length = scaling["factor"] * scaling["original_max_position_embeddings"]
-        fields["max_position_embeddings"] = round(length)
+        now = scaling["original_max_position_embeddings"]
+        if scaling["rope_type"] != "dynamic":
+            now = round(now * scaling["factor"])
+        fields["max_position_embeddings"] = now
     if name == "GLAswaForCausalLM":
         fields |= {
             "sliding_window": config.window, "window_inclusive": config.window_inclusive,
