@@ -12,6 +12,7 @@ NUMBERS = {
         "attention_factor", "beta_fast", "beta_slow", "factor", "original_max_position_embeddings",
     ),
 }
+SMALLEST, LARGEST = 1e-6, 1e9  # far outside what is used, far inside float32
 _RISING = {"llama3": ("low_freq_factor", "high_freq_factor"), "yarn": ("beta_slow", "beta_fast")}
 
 
@@ -29,7 +30,7 @@ def check_rope_scaling(where: str, name: str, scaling: tuple[tuple[str, Any], ..
     check(sorted(given) == sorted(NUMBERS[kind]), where,
           f"{name} of rope_type {kind!r} must hold {', '.join(NUMBERS[kind])}", sorted(given))
     for key, value in given.items():
-        check_number(where, f"{name} {key}", value, above=0)
+        check_number(where, f"{name} {key}", value, above=SMALLEST, at_most=LARGEST)
     if kind in _RISING:
         low, high = _RISING[kind]
         check(given[low] < given[high], where, f"{name} {high} must be above {low} = {given[low]}",

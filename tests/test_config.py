@@ -110,7 +110,7 @@ BAD_VALUES = [
     ({"rope_scaling": {"rope_type": "odd"}},
      "rope_scaling's rope_type must be one of linear, dynamic, llama3, yarn, got 'odd'"),
     ({"rope_scaling": {"rope_type": "linear"}}, "rope_scaling .* 'linear' must hold factor, got"),
-    ({"rope_scaling": LLAMA | {"factor": -1.0}}, "rope_scaling factor must be > 0, got -1.0"),
+    ({"rope_scaling": LLAMA | {"factor": -1.0}}, "rope_scaling factor must be > 1e-06 .*, got -1"),
     ({"rope_scaling": LLAMA | {"low_freq_factor": 4.0}},
      "rope_scaling high_freq_factor must be above low_freq_factor = 4.0, got 4.0"),
     ({"d_mdoel": 64}, "fields must be among vocab_size, .*, dtype, got 'd_mdoel'"),

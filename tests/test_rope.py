@@ -135,7 +135,7 @@ BAD = [
         {"rope_type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 4})}),
     ("of rope_type 'linear' must hold factor, got", {"scaling": pairs({"rope_type": "linear"})}),
     ("of rope_type 'linear' must hold", {"scaling": pairs(LLAMA3 | {"rope_type": "linear"})}),
-    ("factor must be > 0", {"scaling": pairs({"rope_type": "linear", "factor": 0})}),
+    ("factor must be > 1e-06 and <= 1e", {"scaling": pairs({"rope_type": "linear", "factor": 0})}),
     ("high_freq_factor must be above", {"scaling": pairs(LLAMA3 | {"high_freq_factor": 1.0})}),
 ]
 

@@ -142,6 +142,23 @@ def test_a_bad_file_is_one_error_that_names_it(tmp_path, data, message):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
 
 
+def test_a_file_with_a_few_bytes_changed_is_read_or_refused_and_nothing_else(tmp_path):
+    random = np.random.default_rng(0)
+    path, read, refused = tmp_path / "f", 0, 0
+    for _ in range(1500):
+        data = bytearray(GOOD)
+        for place in random.integers(0, len(data), random.integers(1, 4)):
+            data[place] = random.choice(list(b'0123456789{}[]",:-.etn \x00\xff'))
+        path.write_bytes(data)
+        try:
+            for stored in read_header(path).values():
+                stored.read()
+            read += 1
+        except PretrainedError:
+            refused += 1
+    assert read > 50 and refused > 500
+
+
 def test_the_good_file_among_the_bad_ones_is_read(tmp_path):
     assert_same(read_header(saved(tmp_path / "f", GOOD)), SMALL)
 

@@ -24,6 +24,6 @@ def faults_of(path: Path) -> Iterator[None]:
         yield
     except PretrainedError:
         raise
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PretrainedError(f"{path}: {reason.removeprefix(f'{path.name}: ')}") from error
