@@ -11,6 +11,7 @@ import numpy as np
 
 from fastsnn_jax._checks import check, check_choice, check_count, check_number, fail
 from fastsnn_jax._files import write_text
+from fastsnn_jax._rope_scaling import check_rope_scaling
 
 FEATURE_MAPS = ("softplus", "relu", "exp", "elu1")
 GATES = ("none", "query", "decay")
@@ -22,7 +23,10 @@ SUFFIXES = (".json", ".yaml", ".yml")
 
 _KINDS = ("attn_kind", "neuron", "ffn")
 _COUNTS = ("vocab_size", "d_model", "n_heads", "n_layers", "d_ff", "window", "softmax_every")
-_SWITCHES = ("tie_lm_head", "spiking", "spiking_lm_head", "qkv_bias", "qk_norm")
+_SWITCHES = (
+    "tie_lm_head", "spiking", "spiking_lm_head", "window_inclusive", "qkv_bias", "output_bias",
+    "qk_norm",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +41,7 @@ class SNNConfig:
       attn_kind: "linear", "sliding", "softmax", "hybrid_alt", "interleaved", "parallel_sum", or a
         registered name.
       window: W, keys that each position of a sliding-window attention sees, itself included.
+      window_inclusive: it also sees the key W positions back, W + 1 keys, as SpikingBrain-7B does.
       dropout: share of activations dropped while training, in [0, 1).
       tie_lm_head: the output projection is the transposed embedding.
       n_kv_heads: G, key and value heads, a divisor of ``n_heads``; None for ``n_heads``.
@@ -54,9 +59,10 @@ class SNNConfig:
       softmax_every: hybrids add softmax in layers whose number is a multiple of it.
       norm, norm_eps: normalisation before attention and FFN, "rms" or "layer".
       rope_theta, rope_scaling: rotary positions; scaling is None or a mapping such as
-        ``{"rope_type": "linear", "factor": 2.0}``, kept as sorted pairs so that the
-        configuration is hashable.
-      qkv_bias: the query, key and value projections have a bias.
+        ``{"rope_type": "linear", "factor": 2.0}``, see ``attention.rope``; kept as sorted pairs
+        so that the configuration is hashable.
+      qkv_bias, output_bias: the query, key and value projections, or the attention's output
+        projection, have a bias.
       qk_norm: RMSNorm on each head of queries and keys.
       dtype: of the computation, "float32" or "bfloat16"; parameters and states of linear
         attention are float32, key and value caches of this dtype.
@@ -77,6 +83,7 @@ class SNNConfig:
     d_ff: int = 1024
     attn_kind: str = "linear"
     window: int = 128
+    window_inclusive: bool = False
     dropout: float = 0.0
     tie_lm_head: bool = True
     n_kv_heads: int | None = None
@@ -96,6 +103,7 @@ class SNNConfig:
     rope_theta: float = 1e4
     rope_scaling: Mapping[str, Any] | tuple[tuple[str, Any], ...] | None = None
     qkv_bias: bool = False
+    output_bias: bool = False
     qk_norm: bool = False
     dtype: str = "float32"
 
@@ -129,7 +137,9 @@ class SNNConfig:
               "or give head_dim")
         check(self.n_heads % self.kv_heads == 0, where,
               f"n_kv_heads must divide n_heads {self.n_heads}", self.n_kv_heads)
-        object.__setattr__(self, "rope_scaling", _sorted_pairs(where, self.rope_scaling))
+        scaling = _sorted_pairs(where, self.rope_scaling)
+        check_rope_scaling(where, "rope_scaling", scaling)
+        object.__setattr__(self, "rope_scaling", scaling)
 
     @property
     def kv_heads(self) -> int:

@@ -39,7 +39,8 @@ ATTENTIONS = {
         rounding="down",
     ),
     "linear_decay": small("linear", gate="decay", normalizer="rms", ffn="gated", norm="layer"),
-    "sliding": small("sliding", n_kv_heads=2, qkv_bias=True, ffn="gated", neuron="lif_sint",
+    "sliding": small("sliding", window=2, window_inclusive=True, n_kv_heads=2, qkv_bias=True,
+                     output_bias=True, ffn="gated", neuron="lif_sint",
                      rope_scaling={"rope_type": "linear", "factor": 2.0}),
     "softmax": small("softmax", n_kv_heads=1, qk_norm=True, norm="layer", tie_lm_head=False),
 }

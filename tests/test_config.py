@@ -13,12 +13,12 @@ LLAMA = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_fr
 # Every field away from its default, so that none can be lost on the way.
 OTHER = {
     "vocab_size": 65, "d_model": 96, "n_heads": 6, "n_layers": 3, "d_ff": 160,
-    "attn_kind": "interleaved", "window": 7, "dropout": 0.125, "tie_lm_head": False,
-    "n_kv_heads": 2, "head_dim": 20, "spiking": False, "spiking_lm_head": True,
-    "neuron": "lif_sint", "k": 2.2, "rounding": "down", "ffn": "gated", "feature_map": "elu1",
-    "gate": "decay", "normalizer": "rms", "softmax_every": 2, "norm": "layer", "norm_eps": 1e-5,
-    "rope_theta": 5e5, "rope_scaling": LLAMA, "qkv_bias": True, "qk_norm": True,
-    "dtype": "bfloat16",
+    "attn_kind": "interleaved", "window": 7, "window_inclusive": True, "dropout": 0.125,
+    "tie_lm_head": False, "n_kv_heads": 2, "head_dim": 20, "spiking": False,
+    "spiking_lm_head": True, "neuron": "lif_sint", "k": 2.2, "rounding": "down", "ffn": "gated",
+    "feature_map": "elu1", "gate": "decay", "normalizer": "rms", "softmax_every": 2,
+    "norm": "layer", "norm_eps": 1e-5, "rope_theta": 5e5, "rope_scaling": LLAMA,
+    "qkv_bias": True, "output_bias": True, "qk_norm": True, "dtype": "bfloat16",
 }
 
 
@@ -107,6 +107,12 @@ BAD_VALUES = [
     ({"attn_kind": ""}, "attn_kind must not be empty"),
     ({"neuron": " "}, "neuron must not be empty"),
     ({"rope_scaling": {"factor": float("nan")}}, "rope_scaling factor must be finite, got nan"),
+    ({"rope_scaling": {"rope_type": "odd"}},
+     "rope_scaling's rope_type must be one of linear, dynamic, llama3, yarn, got 'odd'"),
+    ({"rope_scaling": {"rope_type": "linear"}}, "rope_scaling .* 'linear' must hold factor, got"),
+    ({"rope_scaling": LLAMA | {"factor": -1.0}}, "rope_scaling factor must be > 1e-06 .*, got -1"),
+    ({"rope_scaling": LLAMA | {"low_freq_factor": 4.0}},
+     "rope_scaling high_freq_factor must be above low_freq_factor = 4.0, got 4.0"),
     ({"d_mdoel": 64}, "fields must be among vocab_size, .*, dtype, got 'd_mdoel'"),
     ({3: 64}, "fields must be among .* got 3"),
 ]
@@ -132,6 +138,7 @@ BAD_TYPES = [
     ({"rope_scaling": [["factor", 2.0]]}, "rope_scaling must be a mapping or None"),
     ({"rope_scaling": ("factor", 2.0)}, "rope_scaling must be a mapping or None"),
     ({"rope_scaling": {"long_factor": [1.0]}}, "rope_scaling must map names to numbers or"),
+    ({"rope_scaling": {"rope_type": "linear", "factor": "2"}}, "rope_scaling factor must be a num"),
     ({"rope_scaling": {2: 1.0}}, "rope_scaling must map names to numbers or strings, got 2"),
 ]
 

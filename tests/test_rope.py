@@ -83,6 +83,38 @@ def test_llama3_scaling_keeps_fast_turns_slows_slow_ones_and_mixes_between():
     np.testing.assert_allclose(angle, expected, rtol=1e-5, atol=1e-9)
 
 
+def test_yarn_keeps_fast_features_slows_slow_ones_and_mixes_feature_by_feature():
+    # Qwen2.5's numbers: D 128, theta 1e6, 32768 tokens, factor 4.
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768,
+            "beta_fast": 32.0, "beta_slow": 1.0, "attention_factor": 1.5}
+    plain = frequencies(1e6, 128)
+    turns = 32768 * plain / (2 * np.pi)
+    first, last = (turns > 32).sum() - 1, (turns > 1).sum()  # whole features outside the mix
+    assert 0 < first < last < 64
+    kept = np.clip((last - np.arange(64)) / (last - first), 0, 1)
+    expected = plain * (kept + (1 - kept) / 4)
+    x = jnp.concatenate([jnp.ones(64), jnp.zeros(64)]).reshape(1, 1, 1, 128)
+    out = np.asarray(rope(x, jnp.array([1]), theta=1e6, scaling=pairs(yarn))).ravel()
+    np.testing.assert_allclose(np.arctan2(out[64:], out[:64]), expected, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(np.hypot(out[64:], out[:64]), 1.5, rtol=1e-6)
+
+
+def test_dynamic_scaling_turns_each_token_as_the_last_of_its_text():
+    x, theta, factor, length = features(), 100.0, 4.0, 10
+    scaling = pairs({"rope_type": "dynamic", "factor": factor,
+                     "original_max_position_embeddings": length})
+    positions = np.array([3, 9, 10, 17, 60])
+    out = rope(x, jnp.asarray(positions), theta=theta, scaling=scaling)
+    for i, position in enumerate(positions):
+        grown = max(factor * (position + 1) / length - (factor - 1), 1)
+        slow = frequencies(theta * grown ** (D / (D - 2)))
+        expected = oracle(x[:, i : i + 1], positions[i : i + 1], slow)
+        np.testing.assert_allclose(out[:, i : i + 1], expected, rtol=1e-5, atol=2e-5)
+    plain = rope(x, jnp.asarray(positions), theta=theta)
+    np.testing.assert_array_equal(out[:, :2], plain[:, :2])
+    assert np.abs(out[:, 2:] - plain[:, 2:]).max(axis=(0, 2, 3)).min() > 1e-2
+
+
 def test_half_precision_features_are_turned_in_float32():
     x = features().astype(jnp.bfloat16)
     out = rope(x, 300 + jnp.arange(L), theta=1e4)
@@ -96,11 +128,14 @@ BAD = [
     (r"x must have shape \[B, L, H, D\]", {"x": features((L, H, D))}),
     ("positions must have shape", {"positions": jnp.arange(L + 1)}),
     ("theta must be > 0", {"theta": 0.0}),
-    ("rope_type must be one of linear, llama3", {"scaling": pairs({"rope_type": "yarn"})}),
+    ("rope_type must be one of linear, dynamic, llama3, yarn",
+     {"scaling": pairs({"rope_type": "ntk"})}),
     ("rope_type must be one of", {"scaling": pairs({"factor": 2.0})}),
+    ("the head size D must be above 2 for dynamic", {"x": features((B, L, H, 2)), "scaling": pairs(
+        {"rope_type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 4})}),
     ("of rope_type 'linear' must hold factor, got", {"scaling": pairs({"rope_type": "linear"})}),
     ("of rope_type 'linear' must hold", {"scaling": pairs(LLAMA3 | {"rope_type": "linear"})}),
-    ("factor must be > 0", {"scaling": pairs({"rope_type": "linear", "factor": 0})}),
+    ("factor must be > 1e-06 and <= 1e", {"scaling": pairs({"rope_type": "linear", "factor": 0})}),
     ("high_freq_factor must be above", {"scaling": pairs(LLAMA3 | {"high_freq_factor": 1.0})}),
 ]
 

@@ -143,8 +143,8 @@ def test_no_text_makes_no_character_tokenizer():
 @pytest.mark.parametrize(
     "mapping, error, message",
     [
-        ({"kind": "word"}, ValueError, "byte, char, got 'word'"),
-        ({}, ValueError, "byte, char, got None"),
+        ({"kind": "word"}, ValueError, "byte, char, subword, got 'word'"),
+        ({}, ValueError, "byte, char, subword, got None"),
         ({"kind": "char"}, ValueError, r"\['kind', 'characters'\], got \['kind'\]"),
         ({"kind": "byte", "characters": "ab"}, ValueError, "got .*characters"),
         ({"kind": "char", "characters": "ba"}, ValueError, "ascending"),

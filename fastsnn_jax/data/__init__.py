@@ -7,6 +7,7 @@ from fastsnn_jax.data.digits import load_digits
 from fastsnn_jax.data.idx import read_idx
 from fastsnn_jax.data.images import load_images
 from fastsnn_jax.data.mnist import load_mnist
+from fastsnn_jax.data.subwords import SubwordTokenizer
 from fastsnn_jax.data.tokenizers import (
     ByteTokenizer,
     CharTokenizer,
@@ -18,8 +19,8 @@ from fastsnn_jax.data.tokenizers import (
 )
 
 __all__ = [
-    "ByteTokenizer", "CharTokenizer", "Corpus", "DataError", "Dataset", "Examples", "Tokenizer",
-    "Windows", "byte_tokenizer", "char_tokenizer", "load_corpus", "load_digits", "load_images",
-    "load_mnist", "load_tokenizer", "random_crops", "read_idx", "split_validation",
-    "tokenizer_from_json", "windows",
+    "ByteTokenizer", "CharTokenizer", "Corpus", "DataError", "Dataset", "Examples",
+    "SubwordTokenizer", "Tokenizer", "Windows", "byte_tokenizer", "char_tokenizer", "load_corpus",
+    "load_digits", "load_images", "load_mnist", "load_tokenizer", "random_crops", "read_idx",
+    "split_validation", "tokenizer_from_json", "windows",
 ]

@@ -1,4 +1,6 @@
 """Text as integers: one token a byte, or one a character; saved beside the model that reads them.
+
+Pieces of words are in ``fastsnn_jax.data.subwords``.
 """
 
 import abc
@@ -57,7 +59,7 @@ class ByteTokenizer(Tokenizer):
         return 256
 
     def encode(self, text: str) -> np.ndarray:
-        _check_text("ByteTokenizer.encode", text)
+        check_text("ByteTokenizer.encode", text)
         try:
             return np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int32)
         except UnicodeEncodeError as error:
@@ -67,7 +69,7 @@ class ByteTokenizer(Tokenizer):
             ) from error
 
     def to_bytes(self, ids: Any) -> bytes:
-        return _checked_ids(ids, self.vocab_size).astype(np.uint8).tobytes()
+        return checked_ids(ids, self.vocab_size).astype(np.uint8).tobytes()
 
     def to_json(self) -> dict[str, str]:
         return {"kind": "byte"}
@@ -84,7 +86,7 @@ class CharTokenizer(Tokenizer):
     characters: str
 
     def __post_init__(self):
-        _check_text("CharTokenizer", self.characters)
+        check_text("CharTokenizer", self.characters)
         codes = _codes(self.characters)
         check(
             codes.size > 0 and bool(np.all(np.diff(codes.astype(np.int64)) > 0)), "CharTokenizer",
@@ -98,7 +100,7 @@ class CharTokenizer(Tokenizer):
         return len(self.characters)
 
     def encode(self, text: str) -> np.ndarray:
-        _check_text("CharTokenizer.encode", text)
+        check_text("CharTokenizer.encode", text)
         known, codes = _codes(self.characters), _codes(text)
         ids = np.minimum(np.searchsorted(known, codes), self.vocab_size - 1).astype(np.int32)
         unknown = np.flatnonzero(known[ids] != codes)
@@ -111,7 +113,7 @@ class CharTokenizer(Tokenizer):
         return ids
 
     def to_bytes(self, ids: Any) -> bytes:
-        codes = _codes(self.characters)[_checked_ids(ids, self.vocab_size)]
+        codes = _codes(self.characters)[checked_ids(ids, self.vocab_size)]
         return codes.tobytes().decode("utf-32-le").encode("utf-8")
 
     def to_json(self) -> dict[str, str]:
@@ -136,7 +138,7 @@ def char_tokenizer(text: str) -> CharTokenizer:
     >>> tokenizer.vocab_size, tokenizer.encode("nab"), tokenizer.decode([1, 0])
     (3, array([2, 0, 1], dtype=int32), 'ba')
     """
-    _check_text("char_tokenizer", text)
+    check_text("char_tokenizer", text)
     return CharTokenizer("".join(sorted(set(text))))
 
 
@@ -151,7 +153,9 @@ def tokenizer_from_json(mapping: Mapping[str, Any]) -> Tokenizer:
     """
     if not isinstance(mapping, Mapping):
         raise TypeError(f"tokenizer: expected an object, got {type(mapping).__name__}")
-    kinds = {"byte": ByteTokenizer, "char": CharTokenizer}
+    from fastsnn_jax.data.subwords import SubwordTokenizer  # itself a Tokenizer
+
+    kinds = {"byte": ByteTokenizer, "char": CharTokenizer, "subword": SubwordTokenizer}
     fields = dict(mapping)
     kind = fields.pop("kind", None)
     check_choice("tokenizer", "kind", kind, tuple(kinds))
@@ -164,14 +168,21 @@ def tokenizer_from_json(mapping: Mapping[str, Any]) -> Tokenizer:
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """Reads what ``save`` wrote; DataError naming the file when it is missing or damaged."""
+    """Reads what ``save`` wrote, or the ``tokenizer.json`` of a published model.
+
+    Raises DataError naming the file when it is missing or damaged.
+    """
     try:
-        return tokenizer_from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        text = Path(path).read_text(encoding="utf-8")
+        fields = json.loads(text)
+        if isinstance(fields, dict) and "kind" not in fields and "model" in fields:
+            fields = {"kind": "subword", "definition": text}
+        return tokenizer_from_json(fields)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise data_error(path, "a saved tokenizer", error) from error
 
 
-def _check_text(where: str, text: Any) -> None:
+def check_text(where: str, text: Any) -> None:
     if not isinstance(text, str):
         raise TypeError(f"{where}: text must be a str, got {type(text).__name__}")
 
@@ -181,7 +192,7 @@ def _codes(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), "<u4")
 
 
-def _checked_ids(ids: Any, vocab_size: int) -> np.ndarray:
+def checked_ids(ids: Any, vocab_size: int) -> np.ndarray:
     ids = np.asarray(ids)
     if not ids.size:  # [] is floating to NumPy
         return np.zeros(0, np.int32)

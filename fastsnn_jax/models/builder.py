@@ -98,7 +98,7 @@ def _linear(config: SNNConfig, layer: int) -> LinearAttention:
 @register_attention("sliding")
 def _sliding(config: SNNConfig, layer: int) -> SlidingWindowAttention:
     return SlidingWindowAttention(
-        **_heads(config), **_positions(config), window=config.window
+        **_heads(config), **_positions(config), window=config.window + config.window_inclusive
     )
 
 
@@ -163,7 +163,8 @@ def _shared(config: SNNConfig) -> dict[str, Any]:
 def _heads(config: SNNConfig) -> dict[str, Any]:
     return _shared(config) | {
         "n_heads": config.n_heads, "n_kv_heads": config.kv_heads,
-        "head_dim": config.size_of_head, "use_bias": config.qkv_bias, "norm_eps": config.norm_eps,
+        "head_dim": config.size_of_head, "use_bias": config.qkv_bias,
+        "output_bias": config.output_bias, "norm_eps": config.norm_eps,
     }
 
 

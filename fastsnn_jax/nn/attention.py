@@ -44,6 +44,7 @@ class _Heads(nn.Module):
       n_heads, n_kv_heads, head_dim: H, G and the width of a head.
       neuron: codes what enters the output projection; None without spikes.
       use_bias: of the projections to queries, keys and values.
+      output_bias: of the output projection.
       output_gain: scale of the output projection's initial values.
       norm_eps: of the norms inside the layer.
       dtype: compute dtype.
@@ -55,6 +56,7 @@ class _Heads(nn.Module):
     head_dim: int
     neuron: Any = None
     use_bias: bool = False
+    output_bias: bool = False
     output_gain: float = 1.0
     norm_eps: float = 1e-6
     dtype: Any = jnp.float32
@@ -73,7 +75,8 @@ class _Heads(nn.Module):
     def _output(self, heads: Float[Array, "B L H D"]) -> tuple[Array, Activity]:
         merged = heads.reshape(*heads.shape[:2], -1).astype(self.dtype)
         layer = Projection(
-            self.features, gain=self.output_gain, dtype=self.dtype, name="output"
+            self.features, use_bias=self.output_bias, gain=self.output_gain, dtype=self.dtype,
+            name="output",
         )
         (y,), activity = project(Coding(self.neuron, name="output_coding")(merged), [layer])
         return y, activity
@@ -211,13 +214,14 @@ class SoftmaxAttention(_Positional):
         return init_kv_cache(batch, max_len, self.n_kv_heads, self.head_dim, self.dtype)
 
 
-def half_life_bias(n_kv_heads: int, head_dim: int) -> Float[Array, " GD"]:
-    """Gate biases whose channels decay with half-lives log-spaced over ``HALF_LIVES``.
+def half_life_bias(
+    n_kv_heads: int, head_dim: int, half_lives: tuple[float, float] = HALF_LIVES
+) -> Float[Array, " GD"]:
+    """Gate biases whose channels decay with half-lives log-spaced over ``half_lives``, in tokens.
 
     ``sigmoid(bias)^(1/16)`` is the decay per token, so a half-life of h tokens needs
     ``bias = logit(2^(-16 / h))``.
     """
-    half_lives = np.geomspace(*HALF_LIVES, head_dim)
-    share = np.exp2(-GATE_DIVISOR / half_lives)
+    share = np.exp2(-GATE_DIVISOR / np.geomspace(*half_lives, head_dim))
     bias = np.log(share) - np.log1p(-share)
     return jnp.tile(jnp.asarray(bias, jnp.float32), n_kv_heads)
