@@ -16,6 +16,7 @@ from fastsnn_jax import (
     models,
     neurons,
     nn,
+    pretrained,
     scope,
     sharding,
     surrogate,
@@ -38,6 +39,12 @@ from fastsnn_jax.neurons import (
     lif_sint,
     recurrent,
 )
+from fastsnn_jax.pretrained import (
+    PretrainedError,
+    hybridize,
+    load_pretrained,
+    save_pretrained,
+)
 from fastsnn_jax.recipes import load_run
 from fastsnn_jax.record import RecordError, load_record
 from fastsnn_jax.registry import (
@@ -58,12 +65,13 @@ from fastsnn_jax.unroll import unroll
 __version__ = "0.1.0"
 
 __all__ = [
-    "ATTENTION", "CheckpointError", "Checkpoints", "DataError", "FFN", "NEURONS", "RecordError",
-    "Registry", "SNNConfig", "Sampling", "SpikeCount", "SpikeTensor", "TokenSpikes", "TrainConfig",
-    "Trainer", "activity", "adaptive_lif", "adaptive_threshold", "attention",
+    "ATTENTION", "CheckpointError", "Checkpoints", "DataError", "FFN", "NEURONS", "PretrainedError",
+    "RecordError", "Registry", "SNNConfig", "Sampling", "SpikeCount", "SpikeTensor", "TokenSpikes",
+    "TrainConfig", "Trainer", "activity", "adaptive_lif", "adaptive_threshold", "attention",
     "build_model_from_config", "codings", "count_spikes", "count_tokens", "current_lif", "data",
-    "encoding", "energy", "firing_rates", "fit", "generate", "generation", "integrate_and_fire",
-    "leaky_integrator", "lif", "lif_preset", "lif_sint", "load_record", "load_run", "losses",
-    "models", "neurons", "nn", "recurrent", "register_attention", "register_ffn",
-    "register_neuron", "scope", "sharding", "stream_prefill", "surrogate", "train", "unroll",
+    "encoding", "energy", "firing_rates", "fit", "generate", "generation", "hybridize",
+    "integrate_and_fire", "leaky_integrator", "lif", "lif_preset", "lif_sint", "load_pretrained",
+    "load_record", "load_run", "losses", "models", "neurons", "nn", "pretrained", "recurrent",
+    "register_attention", "register_ffn", "register_neuron", "save_pretrained", "scope", "sharding",
+    "stream_prefill", "surrogate", "train", "unroll",
 ]
