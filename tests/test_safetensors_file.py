@@ -145,7 +145,7 @@ def test_a_bad_file_is_one_error_that_names_it(tmp_path, data, message):
 def test_a_file_with_a_few_bytes_changed_is_read_or_refused_and_nothing_else(tmp_path):
     random = np.random.default_rng(0)
     path, read, refused = tmp_path / "f", 0, 0
-    for _ in range(1500):
+    for _ in range(500):
         data = bytearray(GOOD)
         for place in random.integers(0, len(data), random.integers(1, 4)):
             data[place] = random.choice(list(b'0123456789{}[]",:-.etn \x00\xff'))
@@ -156,7 +156,7 @@ def test_a_file_with_a_few_bytes_changed_is_read_or_refused_and_nothing_else(tmp
             read += 1
         except PretrainedError:
             refused += 1
-    assert read > 50 and refused > 500
+    assert read > 10 and refused > 100
 
 
 def test_the_good_file_among_the_bad_ones_is_read(tmp_path):

@@ -158,20 +158,19 @@ def _rope(fields: Fields) -> tuple[float, dict[str, Any] | None]:
     kind = kinds.pop() if kinds else "default"
     part = given.pop("partial_rotary_factor", 1.0)
     check(part == 1, "config.json", "partial_rotary_factor must be 1", part)
-    scaling = {"rope_type": kind} | given
+    theta = thetas[0] if thetas else 1e4
     if kind == "default":
         check(not given, "config.json", "rope parameters must name their rope_type", sorted(given))
-        scaling = None
-    elif _LENGTH in NUMBERS.get(kind, ()):
+        return theta, None
+    scaling = {"rope_type": kind} | given
+    if _LENGTH in NUMBERS.get(kind, ()):
         now = fields.get("max_position_embeddings")
         scaling[_LENGTH] = now if kind == "dynamic" else fields.get(
             _LENGTH, scaling.get(_LENGTH, now))
         check_count("config.json", _LENGTH, scaling[_LENGTH])
     else:
         scaling.pop(_LENGTH, None)
-    if kind == "yarn":
-        scaling = _yarn(scaling)
-    return thetas[0] if thetas else 1e4, scaling
+    return theta, _yarn(scaling) if kind == "yarn" else scaling
 
 
 def _yarn(given: dict[str, Any]) -> dict[str, Any]:

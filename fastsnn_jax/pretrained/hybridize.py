@@ -27,9 +27,9 @@ def hybridize(
 ) -> tuple[SNNConfig, dict[str, Any]]:
     """Turns the softmax layers of a model into linear and sliding-window ones.
 
-    Every weight stays. A linear layer reads ReLU features of queries and keys, without positions,
-    and normalises each head; its state forgets by a low-rank gate, whose channels start at
-    half-lives log-spaced over ``half_lives``:
+    Every weight stays but norms of queries and keys, in linear layers. A linear layer reads ReLU
+    features of queries and keys, without positions, and normalises each head; its state forgets by
+    a low-rank gate, whose channels start at half-lives log-spaced over ``half_lives``:
 
         decay = sigmoid(gate(x) + b)^(1/16),   b = logit(2^(-16 / half-life)),   gate(x) near 0
 
