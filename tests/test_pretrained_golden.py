@@ -43,6 +43,7 @@ def test_logits_are_those_of_transformers(name, loaded):
     assert_close(logits, record["logits"])
 
 
+@pytest.mark.slow
 @every_model
 def test_64_tokens_by_greedy_choice_are_those_of_transformers(name, loaded):
     record, (model, variables, *_) = models()[name], loaded(name)
