@@ -242,7 +242,7 @@ _RULES: dict[str, Callable[[Equation], Cost]] = {
     "scatter-min": _scatter("compare"),
     "scatter-max": _scatter("compare"),
     **{name: _moved("copy") for name in (
-        "concatenate", "copy", "pad", "rev", "stack", "transpose",
+        "concatenate", "copy", "pad", "rev", "stack", "tile", "transpose",
     )},
     **{name: _moved("collective") for name in (
         "all_gather", "all_to_all", "pmax", "pmin", "ppermute", "psum", "psum_invariant",
