@@ -68,8 +68,8 @@ def nnx_mlp():
             self.hidden = nnx.Linear(5, 7, rngs=rngs)
             self.inner = nnx.Linear(7, 7, use_bias=False, rngs=rngs)
             self.out = nnx.Linear(7, 2, use_bias=False, rngs=rngs)
-            self.hidden.kernel.value, self.hidden.bias.value = HIDDEN, BIAS
-            self.inner.kernel.value, self.out.kernel.value = INNER, OUT
+            self.hidden.kernel[...], self.hidden.bias[...] = HIDDEN, BIAS
+            self.inner.kernel[...], self.out.kernel[...] = INNER, OUT
 
         def __call__(self, x):
             return self.out(nnx.gelu(self.inner(nnx.relu(self.hidden(x)))))

@@ -19,7 +19,6 @@ import numpy as np
 from fastsnn_jax import jaxpr
 from fastsnn_jax.conversion import activations
 from fastsnn_jax.conversion.linear import is_linear
-from fastsnn_jax.energy.op_rules import is_elementwise
 from fastsnn_jax.energy.origins import CONSTANT, PARAMETER, held, origin, picked, weight_side
 from fastsnn_jax.energy.products import PRODUCTS
 from fastsnn_jax.jaxpr import Equation, Path
@@ -182,7 +181,7 @@ class _Finder:
         moving = [signal.moves for signal in signals]
         sources = {signal for signal in signals if signal.moves}
         self.follow(equation, signals, results[0])
-        elementwise = is_elementwise(equation.primitive)
+        elementwise = activations.is_elementwise(equation.primitive)
         use = _Use(
             equation, results, is_linear(equation, moving) if any(moving) else True,
             elementwise and len(sources) == 1,
@@ -190,8 +189,7 @@ class _Finder:
         )
         for source in sources:
             source.uses.append(use)
-        floating = jnp.issubdtype(equation.outputs[0].dtype, jnp.floating)
-        if sources and elementwise and floating:
+        if sources and elementwise and _is_analog(equation):
             place = self.place(equation, equation.primitive, equation.outputs[0], None)
             self.results.append(_Result(place, results[0], use.linear))
         return results
@@ -345,6 +343,13 @@ def _activations(finder: _Finder) -> Iterator[_Place]:
             yield result.place
 
 
+def _is_analog(equation: Equation) -> bool:
+    """True where real numbers are made of real numbers."""
+    return jnp.issubdtype(equation.outputs[0].dtype, jnp.floating) and any(
+        jnp.issubdtype(aval.dtype, jnp.floating) for aval in equation.inputs
+    )
+
+
 def _is_copy(signal: _Signal) -> bool:
     return any(activations.is_identity(values) for root, values in signal.unary.items()
                if root is not signal)
@@ -361,11 +366,11 @@ def _only_bent(signal: _Signal) -> bool:
 
 def _is_unknown(result: _Result) -> bool:
     """True of a nonlinear result, unless it is a product or quotient of different data."""
+    if result.linear:
+        return False
     bent = [not activations.is_affine(values) for root, values in result.signal.unary.items()
             if root is not result.signal]
-    if bent:
-        return any(bent)
-    return not result.linear and result.place.equation.primitive not in ("mul", "div")
+    return any(bent) if bent else result.place.equation.primitive not in ("mul", "div")
 
 
 def _reaches_weight(signal: _Signal) -> bool:
