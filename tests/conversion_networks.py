@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
+
 class Network(NamedTuple):
     apply: Any
     variables: Any

@@ -122,7 +122,8 @@ def test_an_activation_is_known_however_it_is_written(kind):
 
 def test_what_keeps_a_statistic_in_range_is_no_activation():
     def normed(x):
-        variance = jnp.maximum(0, jnp.mean(x**2, -1, keepdims=True) - jnp.mean(x, -1, keepdims=True)**2)
+        mean = jnp.mean(x, -1, keepdims=True)
+        variance = jnp.maximum(0, jnp.mean(x**2, -1, keepdims=True) - mean**2)
         return jax.nn.relu(x * lax.rsqrt(variance + 1e-6) / jnp.maximum(jnp.sum(x**2), 1e-12))
 
     assert kinds(found(normed)) == ["relu"]
@@ -193,7 +194,7 @@ def test_initial_potential_zero_rounds_down():
 
 @pytest.mark.parametrize("sites", ["activations", "synapses"])
 def test_dynamic_mean_is_the_adaptive_threshold_neuron(sites):
-    neuron = adaptive_threshold(2.0, signed=sites == "synapses", limit=5)
+    neuron = adaptive_threshold(2.0, signed=False, limit=5)
     x = dyadic(3, 4, 5)
 
     def ours(w, x):
@@ -211,8 +212,11 @@ def test_dynamic_mean_is_the_adaptive_threshold_neuron(sites):
 def test_a_convolution_has_a_token_at_every_place():
     x, kernel = np.abs(dyadic(2, 4, 3)) + 0.5, dyadic(3, 3, 2)
     numbers = ("NHC", "HIO", "NHC")
-    snn = convert(lambda w, x: lax.conv_general_dilated(x, w, (1,), "SAME", dimension_numbers=numbers),
-                  jnp.asarray(kernel), x, sites="synapses", k=1.0)
+
+    def convolve(w, x):
+        return lax.conv_general_dilated(x, w, (1,), "SAME", dimension_numbers=numbers)
+
+    snn = convert(convolve, jnp.asarray(kernel), x, sites="synapses", k=1.0)
     (count,) = snn.apply(jnp.asarray(kernel), x)[1].values()
     spikes = adaptive_threshold(1.0).encode({}, jnp.asarray(x))
     np.testing.assert_array_equal(count.events, spikes.data)
@@ -269,14 +273,62 @@ def test_a_scanned_layer_has_a_threshold_for_every_turn():
 def test_thresholds_of_qcfs_learn_and_others_do_not():
     x = np.float32([[0.25, 0.75, 1.5, 9.0, -1.0]])
     function, weights = (lambda w, x: jax.nn.relu(x) @ w), jnp.ones((5, 1))
-    for method in ("max", "qcfs"):
-        snn = convert(function, weights, x, method=method, num_steps=2)
-        variables = {"model": weights, "sites": {"site0:relu": {"threshold": jnp.float32(1.0)}}}
-        gradient = jax.grad(lambda v: snn.apply(v, x)[0].sum())(variables)["sites"]
-        slope = (0 - 0.25) + (1 - 0.75) + (2 - 1.5) + 2  # s - x / V in range, N above
-        assert gradient["site0:relu"]["threshold"] == (slope if method == "qcfs" else 0)
-        inputs = jax.grad(lambda x: snn.apply(variables, x)[0].sum())(x)
-        assert inputs.tolist() == [[1, 1, 1, 0, 0]]
+    variables = {"model": weights, "sites": {"site0:relu": {"threshold": jnp.float32(1.0)}}}
+    slope = (0 - 0.25) + (1 - 0.75) + (2 - 1.5) + 2  # s - x / V in range, N above
+    for method, expected in {"max": 0, "qcfs": slope}.items():
+        apply = convert(function, weights, x, method=method, num_steps=2).apply
+        learnt, _ = jax.grad(lambda v, x, apply=apply: apply(v, x)[0].sum(), (0, 1))(variables, x)
+        assert learnt["sites"]["site0:relu"]["threshold"] == expected
+    inputs = jax.grad(lambda x: apply(variables, x)[0].sum())(x)
+    assert inputs.tolist() == [[1, 1, 1, 0, 0]]
+
+
+def test_unsigned_spikes_carry_what_cannot_be_negative():
+    def apply(w, x):
+        x = lax.reduce_window(jax.nn.relu(x @ w[0]), -jnp.inf, lax.max, (1, 2), (1, 1), "VALID")
+        return jax.nn.gelu(0.5 * x @ w[1]) @ w[2]
+
+    weights = (dyadic(5, 7), dyadic(6, 4), dyadic(4, 2))
+    snn = convert(apply, weights, X, sites="synapses")
+    assert [site.nonnegative for site in snn.sites] == [False, True, False]
+
+
+# Search
+
+
+def accuracy(labels):
+    return lambda y: float(jnp.mean(jnp.argmax(y, -1) == labels))
+
+
+@pytest.mark.parametrize("method, option", [("dynamic_mean", "k"), ("mse", "num_steps")])
+def test_a_search_finds_the_fewest_spikes_that_keep_the_metric(method, option):
+    weights, x = (dyadic(6, 9, scale=64), dyadic(9, 4, scale=64)), dyadic(200, 6, scale=64)
+
+    def apply(w, x):
+        return jax.nn.relu(x @ w[0]) @ w[1]
+
+    metric = accuracy(jnp.argmax(apply(weights, x), -1))
+    settings = {}
+    for drop in (0.3, 0.01):
+        snn = convert(apply, weights, x, method=method, metric=metric, target_drop=drop)
+        told = snn.report
+        assert told.metric_before == 1.0 and told.metric_after >= 1 - drop
+        assert metric(snn.apply(snn.variables, x)[0]) == told.metric_after
+        settings[drop] = getattr(snn.method, option)
+    assert settings[0.3] < settings[0.01]
+    assert "metric 1 -> 0.9" in told.format()
+
+
+def test_a_search_that_finds_nothing_says_how_near_it_came():
+    weights, x = (dyadic(6, 9), dyadic(9, 4)), dyadic(20, 6)
+    spoilt = iter(range(100, 0, -1))  # worse at every look
+    with pytest.raises(ValueError, match="must drop by at most 0.5, got 1 at best"):
+        convert(lambda w, x: jax.nn.relu(x @ w[0]) @ w[1], weights, x, method="max", num_steps=2,
+                target_drop=0.5, metric=lambda y: next(spoilt))
+    with pytest.raises(ValueError, match="target_drop needs a metric"):
+        convert(*plain_mlp(), target_drop=0.1)
+    with pytest.raises(ValueError, match="metric must give a finite number, got nan"):
+        convert(*plain_mlp(), metric=lambda y: np.nan)
 
 
 # The report

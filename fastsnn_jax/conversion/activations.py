@@ -103,7 +103,10 @@ def _convert(params: Mapping[str, Any], x: Any) -> np.ndarray:
 
 
 def _select(params: Mapping[str, Any], which: Any, *cases: Any) -> np.ndarray:
-    return np.where(np.asarray(which, bool), *reversed(cases)) if len(cases) == 2 else np.nan * PROBES
+    if len(cases) != 2:
+        return np.full_like(PROBES, np.nan)
+    no, yes = cases
+    return np.where(np.asarray(which, bool), yes, no)
 
 
 def _plain(function: Callable) -> Callable:

@@ -14,7 +14,7 @@ from fastsnn_jax.conversion import threaded
 from fastsnn_jax.conversion.methods import Encoded, Method
 from fastsnn_jax.conversion.sites import Site, find
 from fastsnn_jax.energy.origins import DATA, PARAMETER
-from fastsnn_jax.jaxpr import Path
+from fastsnn_jax.jaxpr import Equation, Path
 
 Record = Callable[[Site, Encoded | None, Array], Any]
 """``record(site, encoded, value)``: what a run keeps of a site."""
@@ -36,9 +36,9 @@ class Program:
 
     @classmethod
     def trace(cls, apply_fn: Callable, variables: PyTree, x: PyTree, kind: str) -> "Program":
-        """Traces ``apply_fn(variables, x)``; ValueError with its own words where it does not run."""
-        try:
-            closed, tree = jaxpr.trace(apply_fn, variables, x)
+        """Traces ``apply_fn(variables, x)``; ValueError in its words where it does not run."""
+        try:  # a lambda: methods of some modules cannot be hashed
+            closed, tree = jaxpr.trace(lambda variables, x: apply_fn(variables, x), variables, x)
         except (TypeError, ValueError, RuntimeError) as error:  # flax raises all three
             shapes = jax.tree.map(jnp.shape, x)
             raise fail("convert", "apply_fn(variables, x) must run",
@@ -98,14 +98,13 @@ def _rule(
         heard = encoded.value(value.dtype) if given is None else given.astype(value.dtype)
         return heard, record(site, encoded, value)
 
-    def at_result(equation, operands, feed):
-        first, *others = equation.bind(operands)
-        first, recorded = spoken(feed, first)
-        return [first, *others], recorded
-
-    def at_operand(equation, operands, feed):
+    def rule(equation: Equation, operands: list[Any], feed: Any) -> tuple[list[Any], Any]:
+        if site.operand is None:
+            first, *others = equation.bind(operands)
+            first, recorded = spoken(feed, first)
+            return [first, *others], recorded
         operands = list(operands)
         operands[site.operand], recorded = spoken(feed, operands[site.operand])
         return equation.bind(operands), recorded
 
-    return at_result if site.operand is None else at_operand
+    return rule
