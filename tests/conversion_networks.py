@@ -137,7 +137,7 @@ def resnet_block():
 
 
 def transformer():
-    return of_module(Transformer(), np.random.default_rng(0).integers(0, 11, (2, 5)).astype(np.int32))
+    return of_module(Transformer(), np.arange(10, dtype=np.int32).reshape(2, 5)[:, ::-1])
 
 
 def stack():

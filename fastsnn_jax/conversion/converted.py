@@ -171,10 +171,9 @@ class Converted:
                     raise fail("Converted", f"thresholds of {name} must be finite", value)
 
 
-def _spikes(coding: str, num_steps: int, site: Site, encoded: Encoded | None, value: Array):
+def _spikes(coding: str, num_steps: int, site: Site, encoded: Encoded, value: Array):
     """Spikes of each neuron, and the numbers that were clipped."""
     del site, value
-    assert encoded is not None
     counts = jax.lax.stop_gradient(encoded.counts)
     return trains.spikes_of(counts, coding, num_steps), encoded.clipped
 

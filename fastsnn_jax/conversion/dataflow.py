@@ -78,6 +78,7 @@ class Place:
     reason: str | None
     operand: int | None = None
     nonnegative: bool = False
+    partners: tuple[int, ...] = ()  # axes of the weight that meet the channels
 
 
 @dataclass
@@ -188,9 +189,10 @@ class Finder:
         place.nonnegative = signals[data].nonnegative
         numbers = equation.params["dimension_numbers"]
         if equation.primitive == "dot_general":
-            place.channels = tuple(numbers[0][data])
+            pairs = sorted(zip(numbers[0][data], numbers[0][weight], strict=True))
+            place.channels, place.partners = (tuple(axes) for axes in zip(*pairs, strict=True))
         else:
-            place.channels = (numbers[0][1],)
+            place.channels, place.partners = (numbers[0][1],), (numbers[1][1],)
             if data == 1 and place.reason is None:
                 place.reason = "the kernel of a convolution is data"
         if not jnp.issubdtype(place.aval.dtype, jnp.floating) and place.reason is None:

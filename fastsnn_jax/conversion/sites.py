@@ -37,6 +37,7 @@ class Site:
       path: place of its equation, see ``jaxpr.Path``.
       operand: which operand of the equation it is; None for the result.
       channels: the axes of its channels.
+      partners: the axes of the weight that meet them, of a product.
       nonnegative: whether the value is known never to be negative.
     """
 
@@ -49,6 +50,7 @@ class Site:
     path: Path
     operand: int | None
     channels: tuple[int, ...]
+    partners: tuple[int, ...]
     nonnegative: bool
 
 
@@ -144,6 +146,6 @@ def _named(places: Sequence[Place]) -> tuple[Site, ...]:
         found.append(Site(
             f"{name}_{again}" if again else name, place.kind, tuple(place.aval.shape), place.loops,
             place.reason is None, place.reason, place.equation.path, place.operand, place.channels,
-            place.nonnegative,
+            place.partners, place.nonnegative,
         ))
     return tuple(found)

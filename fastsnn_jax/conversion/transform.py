@@ -51,7 +51,7 @@ def convert(
         tried from few spikes to many, those given as options apart; the first conversion that
         loses no more is returned.
       **options: of the method: ``k``, ``num_steps``, ``percentile``, ``per_channel``, ``signed``,
-        ``initial``.
+        ``initial``, ``smooth``.
 
     Returns:
       The spiking network, with a report of every site.
@@ -79,6 +79,8 @@ def convert(
     check(temporal == "layerwise" or method != "dynamic_mean", "convert",
           "a threshold per token is known when its whole input has come", "temporal='differences'",
           "use temporal='layerwise' or a calibrated method")
+    check(sites == "synapses" or not built.smooth, "convert",
+          "smooth is for synapses, whose weights take it up", f"sites={sites!r}")
     _check_batch(calibration_batch)
     program = Program.trace(apply_fn, variables, calibration_batch, sites)
     _check_sites(program.sites, strict, sites)
