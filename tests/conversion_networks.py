@@ -6,6 +6,7 @@ import flax.linen as linen
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 from jax import lax
 
@@ -79,8 +80,31 @@ def nnx_mlp():
     return Network(lambda state, x: nnx.merge(graph, state)(x), state, X)
 
 
+def equinox_mlp():
+    equinox = pytest.importorskip("equinox")
+
+    class MLP(equinox.Module):
+        layers: list
+
+        def __call__(self, x):
+            hidden, inner, out = self.layers
+            return out(jax.nn.gelu(inner(jax.nn.relu(hidden(x)))))
+
+    keys = iter(jax.random.split(jax.random.key(0), 3))
+    layers = [equinox.nn.Linear(*shape, use_bias=shape[0] == 5, key=next(keys))
+              for shape in ((5, 7), (7, 7), (7, 2))]
+    model = equinox.tree_at(
+        lambda model: (model.layers[0].weight, model.layers[0].bias, model.layers[1].weight,
+                       model.layers[2].weight),
+        MLP(layers), (HIDDEN.T, BIAS, INNER.T, OUT.T),
+    )
+    variables, static = equinox.partition(model, equinox.is_array)
+    return Network(lambda v, x: jax.vmap(equinox.combine(v, static))(x), variables, X)
+
+
 FRAMEWORKS = {
     "plain": plain_mlp, "handwritten": handwritten_mlp, "linen": linen_mlp, "nnx": nnx_mlp,
+    "equinox": equinox_mlp,
 }
 
 

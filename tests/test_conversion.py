@@ -9,15 +9,20 @@ from helpers import assert_trees_equal
 from jax import lax
 
 from fastsnn_jax.conversion import convert
+from fastsnn_jax.conversion.program import Program
 
 
-def kinds(snn):
-    return [site.kind for site in snn.sites]
+WEIGHT = jnp.asarray(HIDDEN[:, :5])
 
 
-def found(function, *args, **options):
-    """Sites of a function of one array, whose product with a weight makes spikes worth it."""
-    return convert(lambda w, x: function(x @ w) @ w, jnp.asarray(HIDDEN[:, :5]), X, **options)
+def between(function):
+    """A network with a function between two products."""
+    return lambda w, x: function(x @ w) @ w
+
+
+def kinds(function):
+    """What is found of a function between two products."""
+    return [site.kind for site in Program.trace(between(function), WEIGHT, X, "activations").sites]
 
 
 # The same network in every framework
@@ -54,8 +59,10 @@ EXPECTED = {
 def test_every_activation_and_synapse_of_a_network_is_found(name):
     network = NETWORKS[name]()
     activations, synapses = EXPECTED[name]
-    assert sorted(kinds(convert(*network, strict=True))) == sorted(activations)
-    assert len(convert(*network, sites="synapses", strict=True).sites) == synapses
+    found = [Program.trace(*network, kind).sites for kind in ("activations", "synapses")]
+    assert all(site.converted for sites in found for site in sites)
+    assert sorted(site.kind for site in found[0]) == sorted(activations)
+    assert len(found[1]) == synapses
 
 
 @pytest.mark.parametrize("sites", ["activations", "synapses"])
@@ -113,7 +120,7 @@ WRITTEN = {
 @pytest.mark.parametrize("kind", WRITTEN)
 def test_an_activation_is_known_however_it_is_written(kind):
     for function in WRITTEN[kind]:
-        assert kinds(found(function)) == [kind]
+        assert kinds(function) == [kind]
 
 
 def test_what_keeps_a_statistic_in_range_is_no_activation():
@@ -122,17 +129,18 @@ def test_what_keeps_a_statistic_in_range_is_no_activation():
         variance = jnp.maximum(0, jnp.mean(x**2, -1, keepdims=True) - mean**2)
         return jax.nn.relu(x * lax.rsqrt(variance + 1e-6) / jnp.maximum(jnp.sum(x**2), 1e-12))
 
-    assert kinds(found(normed)) == ["relu"]
+    assert kinds(normed) == ["relu"]
 
 
 @pytest.mark.parametrize("function", [jnp.sin, jax.nn.mish, lambda x: jax.nn.relu(x)**2, jnp.abs])
 def test_an_unknown_function_before_a_product_is_listed_and_refused_when_strict(function):
-    snn = found(lambda x: function(x) + jax.nn.relu(x))
+    network = between(lambda x: function(x) + jax.nn.relu(x))
+    snn = convert(network, WEIGHT, X)
     kept = [site for site in snn.sites if not site.converted]
     assert len(kept) == 1 and "no activation that is known" in kept[0].reason
     assert kept[0].reason in snn.report.format()
     with pytest.raises(ValueError, match="strict allows no leftovers, got site"):
-        found(lambda x: function(x) + jax.nn.relu(x), strict=True)
+        convert(network, WEIGHT, X, strict=True)
 
 
 def test_softmax_norms_and_pooling_are_no_leftovers():
@@ -140,7 +148,7 @@ def test_softmax_norms_and_pooling_are_no_leftovers():
         x = jax.nn.relu(jax.nn.softmax(x) * x)
         return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2), (1, 1), "SAME") / jnp.std(x)
 
-    assert kinds(found(function, strict=True)) == ["relu"]
+    assert kinds(function) == ["relu"]
 
 
 def test_sites_in_a_while_loop_are_listed_with_the_reason():
@@ -148,7 +156,7 @@ def test_sites_in_a_while_loop_are_listed_with_the_reason():
         x = lax.while_loop(lambda x: x.sum() < -1e9, jax.nn.relu, x)
         return x + jax.nn.tanh(x)
 
-    loop, after = found(function).sites
+    loop, after = Program.trace(between(function), WEIGHT, X, "activations").sites
     assert (loop.kind, loop.converted, after.kind, after.converted) == ("relu", False, "tanh", True)
     assert "while" in loop.reason
 
@@ -158,11 +166,11 @@ def test_sites_in_a_while_loop_are_listed_with_the_reason():
 
 def test_a_function_without_sites_is_refused_with_what_was_seen():
     with pytest.raises(ValueError, match="must have activations that can spike, got none"):
-        convert(lambda w, x: x @ w, jnp.asarray(HIDDEN), X)
+        convert(lambda w, x: x @ w, WEIGHT, X)
     with pytest.raises(ValueError, match="must have synapses that can spike, got none"):
         convert(lambda w, x: jax.nn.relu(x), (), X, sites="synapses")
     with pytest.raises(ValueError, match=r"got site0:sin \(sin ends no activation"):
-        convert(lambda w, x: jnp.sin(x) @ w, jnp.asarray(HIDDEN), X)
+        convert(lambda w, x: jnp.sin(x) @ w, WEIGHT, X)
 
 
 BATCHES = {
@@ -222,7 +230,7 @@ def test_thresholds_that_are_not_finite_are_refused():
         return jax.nn.relu(x @ w * 3e38 * 1e3) @ w.T
 
     with pytest.raises(ValueError, match="values at site0:relu must be finite"):
-        convert(overflowing, jnp.asarray(HIDDEN), X, method="max")
+        convert(overflowing, WEIGHT, X, method="max")
     snn = convert(*plain_mlp(), method="max")
     broken = snn.variables | {"sites": {
         name: {"threshold": jnp.float32(np.nan)} for name in snn.variables["sites"]

@@ -139,7 +139,7 @@ def _named(places: Sequence[Place]) -> tuple[Site, ...]:
     taken: dict[str, int] = {}
     found = []
     for number, place in enumerate(places):
-        scope = place.equation.name
+        scope = _scope(place.equation.name)
         name = f"{scope}/{place.kind}" if scope else f"site{number}:{place.kind}"
         again = taken.get(name, 0)
         taken[name] = again + 1
@@ -149,3 +149,8 @@ def _named(places: Sequence[Place]) -> tuple[Site, ...]:
             place.partners, place.nonnegative,
         ))
     return tuple(found)
+
+
+def _scope(name: str) -> str:
+    """The scopes of modules; those of their methods, ``block.attend``, say it once more."""
+    return "/".join(part for part in name.split("/") if "." not in part)
