@@ -11,7 +11,6 @@ from jax import lax
 from fastsnn_jax.conversion import convert
 from fastsnn_jax.conversion.program import Program
 
-
 WEIGHT = jnp.asarray(HIDDEN[:, :5])
 
 

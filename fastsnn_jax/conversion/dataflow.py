@@ -73,12 +73,12 @@ class Place:
     equation: Equation
     kind: str
     aval: Any
-    channels: tuple[int, ...]
     loops: tuple[int, ...]
     reason: str | None
     operand: int | None = None
     nonnegative: bool = False
-    partners: tuple[int, ...] = ()  # axes of the weight that meet the channels
+    channels: tuple[int, ...] = ()  # axes that a product sums over
+    partners: tuple[int, ...] = ()  # axes of the weight that meet them
 
 
 @dataclass
@@ -176,8 +176,7 @@ class Finder:
         result.unary[result] = result.unary.pop(result)  # itself comes last
 
     def place(self, equation: Equation, kind: str, aval: Any, operand: int | None) -> Place:
-        channels = (len(aval.shape) - 1,) if aval.shape else ()
-        return Place(equation, kind, aval, channels, self.loops, self.reason, operand)
+        return Place(equation, kind, aval, self.loops, self.reason, operand)
 
     def product(self, equation: Equation, signals: list[Signal]) -> None:
         """Records the data side of a product with a parameter."""

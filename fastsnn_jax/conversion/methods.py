@@ -46,7 +46,7 @@ class Encoded(NamedTuple):
     Attributes:
       counts: the value's shape, whole numbers in float32 or wider; gradients flow.
       threshold: V, broadcast against the counts.
-      clipped: channels that did not fit, a number or truth value for each place.
+      clipped: how many did not fit, with the axes of the counts or 1 in the place of channels.
     """
 
     counts: Array
@@ -93,9 +93,12 @@ class DynamicMean:
         shape = tokens.shape
         spikes = neuron.encode({}, tokens.reshape(*shape[:len(shape) - len(last)], -1))
         counts = jnp.moveaxis(spikes.data.reshape(shape), last, site.channels)
-        threshold = spikes.threshold.reshape(*shape[:len(shape) - len(last)], *[1] * len(last))
-        threshold = jnp.moveaxis(threshold, last, site.channels)
-        return Encoded(_wide(counts), threshold, spikes.saturated)
+        lead = (*shape[:len(shape) - len(last)], *[1] * len(last))
+        threshold, clipped = (
+            jnp.moveaxis(each.reshape(lead), last, site.channels)
+            for each in (spikes.threshold, spikes.saturated)
+        )
+        return Encoded(_wide(counts), threshold, clipped)
 
 
 @dataclass(frozen=True)

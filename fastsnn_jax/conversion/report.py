@@ -20,7 +20,7 @@ class SiteReport:
     """One site over the calibration batch; None where there is nothing to say.
 
     Attributes:
-      name, kind, shape, loops, converted, reason: of the site, see `Site`.
+      name, kind, shape, loops, converted, reason: of the site, see `Site`; samples first.
       threshold: mean V over the channels, or over the tokens where each has its own; of a site in
         a scan over all turns, and so are the others.
       relative_error: root mean square of ``V s - x`` over that of ``x``.
@@ -113,7 +113,8 @@ def site_report(
     site: Site, sums: Mapping[str, Array] | None, num_steps: int, time_steps: int
 ) -> SiteReport:
     """The report of a site, from what `measure` gave; None of one that stays as it is."""
-    fields = (site.name, site.kind, site.shape, site.loops, site.converted, site.reason)
+    shape = tuple(site.shape[axis] for axis in site.samples_first)
+    fields = (site.name, site.kind, shape, site.loops, site.converted, site.reason)
     if sums is None:
         return SiteReport(*fields)
     read = {name: np.asarray(value, np.float64) for name, value in sums.items()}
