@@ -10,6 +10,7 @@ from jax import lax
 from fastsnn_jax import unroll
 from fastsnn_jax.codings import CODINGS
 from fastsnn_jax.conversion import anytime, convert
+from fastsnn_jax.energy.accountant import count
 
 
 def relu_net(seed):
@@ -124,6 +125,19 @@ def test_what_arrives_at_a_synapse_are_spikes():
         state, share = snn.step(weights, state, shown)
         shares.append(share.item())
     assert shares == [2.0, 1.0, 1.0, 1.0]  # both fire, then the first alone
+
+
+def test_the_accountant_counts_the_additions_of_a_network_in_time():
+    weights = (jnp.asarray(dyadic(5, 7)), jnp.asarray(dyadic(7, 3)))
+    x = jnp.asarray(dyadic(2, 5))
+    snn = convert(lambda w, x: jax.nn.relu(x @ w[0]) @ w[1], weights, x, method="mse", num_steps=6)
+    (spikes,) = snn.apply(weights, x)[1].values()
+    _, counts = count(lambda w, state, inputs: unroll(snn.step, w, state, inputs))(
+        weights, snn.rest(x), snn.present(x)
+    )
+    first, second = counts.products
+    assert first.effective_macs == 7 * jnp.sum(x != 0)
+    assert second.effective_macs == 3 * jnp.sum(spikes.events) > 0
 
 
 def test_codings_that_cannot_hold_the_counts_are_refused():

@@ -78,7 +78,7 @@ def find(closed: Any, doubled: Any, origins: Sequence[int], kind: str) -> tuple[
     paths, theirs = ([place.equation.path for place in each] for each in (found, others))
     known = doubled is not None and paths == theirs
     return _named([
-        (place, _batch(place.aval.shape, other.aval.shape) if known else 0)
+        (place, _batch(place.aval.shape, other.aval.shape) if known else _first(place.aval.shape))
         for place, other in zip(found, others if known else found, strict=True)
     ])
 
@@ -170,6 +170,10 @@ def _reached(signal: Signal, passes: Callable[[Use], bool]) -> set[Signal]:
     return met
 
 
+def _first(shape: tuple[int, ...]) -> int | None:
+    return 0 if len(shape) > 1 else None
+
+
 def _named(places: Sequence[tuple[Place, int | None]]) -> tuple[Site, ...]:
     taken: dict[str, int] = {}
     found = []
@@ -178,7 +182,6 @@ def _named(places: Sequence[tuple[Place, int | None]]) -> tuple[Site, ...]:
         name = f"{scope}/{place.kind}" if scope else f"site{number}:{place.kind}"
         again = taken.get(name, 0)
         taken[name] = again + 1
-        batch = batch if shape else None
         features = [axis for axis in range(len(shape)) if axis != batch]
         found.append(Site(
             f"{name}_{again}" if again else name, place.kind, shape, place.loops,
