@@ -156,6 +156,31 @@ def cnn():
     return of_module(CNN(), dyadic(2, 6, 6, 1))
 
 
+def channels_first():
+    """The first layers of the CNN, on NCHW images."""
+    def apply(variables, x):
+        x = lax.conv_general_dilated(x, variables["kernel"], (1, 1), "SAME")
+        x = jax.nn.relu(x + variables["bias"][:, None, None])
+        x = lax.reduce_window(x, 0.0, lax.add, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
+        return x.reshape(len(x), -1) @ variables["out"]
+
+    variables = {"kernel": dyadic(3, 2, 3, 3), "bias": dyadic(3), "out": dyadic(18, 5)}
+    return Network(apply, variables, dyadic(2, 2, 6, 5))
+
+
+def channels_last():
+    """The same on NHWC images."""
+    def apply(variables, x):
+        x = lax.conv_general_dilated(x, variables["kernel"], (1, 1), "SAME",
+                                     dimension_numbers=("NHWC", "OIHW", "NHWC"))
+        x = jax.nn.relu(x + variables["bias"])
+        x = lax.reduce_window(x, 0.0, lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+        return jnp.moveaxis(x, -1, 1).reshape(len(x), -1) @ variables["out"]
+
+    first = channels_first()
+    return Network(apply, first.variables, np.moveaxis(first.x, 1, -1))
+
+
 def resnet_block():
     return of_module(ResNetBlock(), dyadic(2, 5, 4, 2))
 

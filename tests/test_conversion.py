@@ -4,7 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conversion_networks import FRAMEWORKS, HIDDEN, NETWORKS, X, plain_mlp
+from conversion_networks import (
+    FRAMEWORKS,
+    HIDDEN,
+    NETWORKS,
+    X,
+    channels_first,
+    channels_last,
+    plain_mlp,
+)
 from helpers import assert_trees_equal
 from jax import lax
 
@@ -41,6 +49,17 @@ def test_one_function_is_converted_alike_in_every_framework(framework, sites):
         assert (site.kind, site.shape, site.loops) == (ours.kind, ours.shape, ours.loops)
         for name in numbers:
             assert getattr(site, name) == pytest.approx(getattr(ours, name), rel=1e-5), name
+
+
+@pytest.mark.parametrize("method", ["dynamic_mean", "ltb"])
+@pytest.mark.parametrize("sites", ["activations", "synapses"])
+def test_channels_are_channels_on_whatever_axis(method, sites):
+    first, last = channels_first(), channels_last()
+    one, other = (convert(*network, sites=sites, method=method) for network in (first, last))
+    if sites == "activations":
+        assert (one.sites[0].channels, other.sites[0].channels) == ((1,), (3,))
+    np.testing.assert_allclose(one.apply(one.variables, first.x)[0],
+                               other.apply(other.variables, last.x)[0], rtol=1e-5, atol=1e-5)
 
 
 EXPECTED = {

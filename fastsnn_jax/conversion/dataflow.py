@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fastsnn_jax import jaxpr
-from fastsnn_jax.conversion import activations
+from fastsnn_jax.conversion import activations, features
 from fastsnn_jax.conversion.linear import is_linear
 from fastsnn_jax.conversion.signs import is_nonnegative
 from fastsnn_jax.energy.origins import CONSTANT, PARAMETER, held, origin, picked, weight_side
@@ -36,6 +36,7 @@ class Signal:
     origin: int
     number: Any = None
     nonnegative: bool = False
+    features: int | None = None
     unary: dict["Signal", np.ndarray] = field(default_factory=dict)
     operands: Sequence["Signal"] = ()
     uses: list["Use"] = field(default_factory=list)
@@ -77,7 +78,7 @@ class Place:
     reason: str | None
     operand: int | None = None
     nonnegative: bool = False
-    channels: tuple[int, ...] = ()  # axes that a product sums over
+    channels: tuple[int, ...] = ()  # where known: those a product sums over, or made
     partners: tuple[int, ...] = ()  # axes of the weight that meet them
 
 
@@ -136,12 +137,13 @@ class Finder:
         """Signals of what an ordinary equation gives, recorded with those who are read."""
         where = origin(equation, [signal.origin for signal in signals])
         positive = is_nonnegative(equation, [signal.nonnegative for signal in signals])
-        results = [Signal(where, nonnegative=positive, operands=signals)
+        elementwise = activations.is_elementwise(equation.primitive)
+        axis = self.features(equation, signals, elementwise)
+        results = [Signal(where, nonnegative=positive, features=axis, operands=signals)
                    for _ in equation.outputs]
         moving = [signal.moves for signal in signals]
         sources = {signal for signal in signals if signal.moves}
         self.follow(equation, signals, results[0])
-        elementwise = activations.is_elementwise(equation.primitive)
         use = Use(
             equation, results, is_linear(equation, moving) if any(moving) else True,
             elementwise and len(sources) == 1,
@@ -151,9 +153,19 @@ class Finder:
             source.uses.append(use)
         if sources and elementwise and _is_analog(equation):
             place = self.place(equation, equation.primitive, equation.outputs[0], None)
-            place.nonnegative = positive
+            place.nonnegative, place.channels = positive, () if axis is None else (axis,)
             self.results.append(Result(place, results[0], use.linear))
         return results
+
+    def features(
+        self, equation: Equation, signals: list[Signal], elementwise: bool
+    ) -> int | None:
+        """The axis of the result's channels, where one is known."""
+        if equation.primitive in PRODUCTS:
+            weight = weight_side(*(signal.origin for signal in signals))
+            return None if weight is None else features.of_product(equation, weight)
+        axes = [signal.features for signal in signals]
+        return features.passed_on(equation, axes, elementwise)
 
     def follow(self, equation: Equation, signals: list[Signal], result: Signal) -> None:
         """What the result is a function of; its number where all operands are numbers."""

@@ -37,7 +37,7 @@ from fastsnn_jax.neurons import adaptive_threshold
 
 LTB_UPDATES = 100  # more come closer to the maximum, which needs more steps (paper, section 5.3)
 MSE_RANGES = 64  # ranges tried, from 1/64 of the maximum to all of it
-LEAST_THRESHOLD = 1e-12  # a learnt threshold stays above
+LEAST_THRESHOLD = 1e-12  # what an optimiser may make of one, 0 and below, would divide by 0
 
 
 class Encoded(NamedTuple):
@@ -145,7 +145,7 @@ class Calibrated:
         if not self.learnt:
             threshold = lax.stop_gradient(threshold)
         threshold = _spread(site, threshold, value)
-        return self._fire(site, _wide(value), jnp.maximum(threshold, LEAST_THRESHOLD))
+        return self._fire(site, _wide(value), jnp.maximum(jnp.abs(threshold), LEAST_THRESHOLD))
 
     def _fire(self, site: Site, value: Array, threshold: Array) -> Encoded:
         ratio, most = value / threshold, float(self.num_steps)

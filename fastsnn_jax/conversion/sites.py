@@ -37,7 +37,8 @@ class Site:
       path: place of its equation, see ``jaxpr.Path``.
       operand: which operand of the equation it is; None for the result.
       batch: the axis of the samples, alone or merged with others; None where there is none.
-      channels: the axes of its channels: those a product sums over, else the last beside ``batch``.
+      channels: the axes of its channels: those the product sums over; of an activation the one
+        that the product before it made, else the last beside ``batch``.
       partners: the axes of the weight that meet them, of a product.
       nonnegative: whether the value is known never to be negative.
     """

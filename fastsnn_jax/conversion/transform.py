@@ -114,7 +114,8 @@ class _Workshop:
         """The conversion, with thresholds at each of the shares of what was calibrated."""
         thresholds = jax.jit(partial(self.program.calibrate, method))(self.variables, self.batch)
         _check_thresholds(thresholds)
-        coding = trains.natural_coding(method, self.program.sites)
+        moved = self.temporal == "differences"  # spikes are taken back
+        coding = "ternary" if moved else trains.natural_coding(method, self.program.sites)
         run = jax.jit(partial(self.program.count, method, record=report.measure))
         for share in shares if jax.tree.leaves(thresholds) else (1.0,):
             scaled = jax.tree.map(lambda leaf, share=share: leaf * share, thresholds)
