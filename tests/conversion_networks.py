@@ -200,6 +200,22 @@ def stack():
     return Network(apply, {"stack": dyadic(3, 7, 7), "out": OUT}, dyadic(4, 7))
 
 
+def recurrent():
+    """A cell scanned over the tokens, in each of two layers that are a scan too."""
+    def apply(variables, x):
+        def layer(x, kernels):
+            def cell(state, row):
+                state = jnp.tanh(state @ kernels[0] + row @ kernels[1])
+                return state, state - row
+
+            rows = jnp.swapaxes(x, 0, 1)
+            return jnp.swapaxes(lax.scan(cell, jnp.zeros_like(rows[0]), rows)[1], 0, 1), None
+
+        return lax.scan(layer, x, variables["layers"])[0].sum(1) @ variables["out"]
+
+    return Network(apply, {"layers": dyadic(2, 2, 7, 7) / 2, "out": OUT}, dyadic(3, 5, 7))
+
+
 def vmapped():
     """A function of one sample, with the samples as the last axis of the batch."""
     def apply(variables, x):
@@ -220,5 +236,9 @@ def with_cond():
 
 NETWORKS = {
     "plain": plain_mlp, "cnn": cnn, "resnet block": resnet_block, "transformer": transformer,
-    "stack": stack, "vmapped": vmapped, "cond": with_cond,
+    "stack": stack, "recurrent": recurrent, "vmapped": vmapped, "cond": with_cond,
 }
+
+HEAVY = ("cnn", "resnet block", "transformer", "recurrent")  # seconds of compilation each
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in HEAVY else name
+         for name in NETWORKS]

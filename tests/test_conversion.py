@@ -7,6 +7,7 @@ import pytest
 from conversion_networks import (
     FRAMEWORKS,
     HIDDEN,
+    NAMES,
     NETWORKS,
     X,
     channels_first,
@@ -68,6 +69,7 @@ EXPECTED = {
     "resnet block": (["relu", "relu"], 3),
     "transformer": (["gelu"], 7),  # query, key, value and output; two of the MLP, and the head
     "stack": (["silu"], 2),
+    "recurrent": (["tanh"], 3),
     "vmapped": (["softplus"], 2),
     "cond": (["relu", "tanh"], 2),
 }
@@ -84,7 +86,7 @@ def test_every_activation_and_synapse_of_a_network_is_found(name):
 
 
 @pytest.mark.parametrize("sites", ["activations", "synapses"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_many_steps_give_the_function_itself(name, sites):
     network = NETWORKS[name]()
     snn = convert(*network, sites=sites, method="max", num_steps=2**20)
@@ -94,7 +96,7 @@ def test_many_steps_give_the_function_itself(name, sites):
     assert snn.report.output_error < 1e-4
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_conversion_is_a_function_like_any_other(name):
     network = NETWORKS[name]()
     snn = convert(*network, num_steps=6, method="qcfs")
@@ -159,6 +161,23 @@ def test_an_unknown_function_before_a_product_is_listed_and_refused_when_strict(
     assert kept[0].reason in snn.report.format()
     with pytest.raises(ValueError, match="strict allows no leftovers, got site"):
         convert(network, WEIGHT, X, strict=True)
+
+
+def test_activations_are_found_inside_custom_derivatives():
+    @jax.custom_vjp
+    def layer(x):
+        return jax.jit(jax.nn.silu)(x)
+
+    layer.defvjp(lambda x: (layer(x), x), lambda x, cotangent: (cotangent,))
+    assert kinds(layer) == ["silu"]
+
+
+def test_products_of_spikes_are_no_sites():
+    def apply(w, x):
+        return jax.nn.one_hot(jnp.argmax(x, -1), 5) @ w @ w.T
+
+    (site,) = Program.trace(apply, HIDDEN, X, "synapses").sites
+    assert site.shape == (3, 7)  # what the weights of the chosen row are, not the choice
 
 
 def test_softmax_norms_and_pooling_are_no_leftovers():

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conversion_networks import NETWORKS, Network, dyadic, plain_mlp
+from conversion_networks import NAMES, NETWORKS, Network, dyadic, plain_mlp
 from jax import lax
 
 from fastsnn_jax import unroll
@@ -66,6 +66,17 @@ def test_steps_add_up_to_counts_bit_for_bit_in_every_coding(coding, sites):
         np.testing.assert_array_equal(summed(snn, network, variables, input_steps), expected)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12))
+def test_steps_add_up_to_counts_bit_for_bit_on_random_networks(seed):
+    network = relu_net(100 + seed)
+    sites, coding = ("activations", "synapses")[seed % 2], CODINGS[1 + seed % 3]
+    snn = convert(*network, sites=sites, method="max", num_steps=3 + seed).expand(coding)
+    variables = dyadic_thresholds(snn)
+    np.testing.assert_array_equal(summed(snn, network, variables, 2),
+                                  snn.apply(variables, network.x)[0])
+
+
 def test_unsigned_networks_step_in_binary_trains():
     weights = (jnp.asarray(dyadic(5, 7)), jnp.asarray(dyadic(7, 3)))
     network = Network(lambda w, x: jax.nn.relu(x @ w[0]) @ w[1], weights, jnp.asarray(dyadic(2, 5)))
@@ -87,7 +98,7 @@ def test_spikes_by_differences_add_up_to_counts_bit_for_bit(sites):
 
 
 @pytest.mark.parametrize("temporal", ["layerwise", "differences"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_network_steps(name, temporal):
     network = NETWORKS[name]()
     snn = convert(*network, method="max", num_steps=3, temporal=temporal)

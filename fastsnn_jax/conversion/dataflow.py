@@ -37,6 +37,7 @@ class Signal:
     number: Any = None
     nonnegative: bool = False
     features: int | None = None
+    binary: bool = False  # false and true as numbers: spikes already
     unary: dict["Signal", np.ndarray] = field(default_factory=dict)
     operands: Sequence["Signal"] = ()
     uses: list["Use"] = field(default_factory=list)
@@ -139,7 +140,10 @@ class Finder:
         positive = is_nonnegative(equation, [signal.nonnegative for signal in signals])
         elementwise = activations.is_elementwise(equation.primitive)
         axis = self.features(equation, signals, elementwise)
-        results = [Signal(where, nonnegative=positive, features=axis, operands=signals)
+        binary = equation.primitive in _VIEWS and signals[0].binary or (
+            equation.primitive == "convert_element_type" and equation.inputs[0].dtype == bool
+        )
+        results = [Signal(where, None, positive, axis, binary, operands=signals)
                    for _ in equation.outputs]
         moving = [signal.moves for signal in signals]
         sources = {signal for signal in signals if signal.moves}
@@ -191,9 +195,9 @@ class Finder:
         return Place(equation, kind, aval, self.loops, self.reason, operand)
 
     def product(self, equation: Equation, signals: list[Signal]) -> None:
-        """Records the data side of a product with a parameter."""
+        """Records the data side of a product with a parameter, unless it is spikes already."""
         weight = weight_side(*(signal.origin for signal in signals))
-        if weight is None or not signals[1 - weight].moves:
+        if weight is None or not signals[1 - weight].moves or signals[1 - weight].binary:
             return
         data = 1 - weight
         place = self.place(equation, equation.primitive, equation.inputs[data], data)
