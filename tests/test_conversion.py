@@ -180,6 +180,12 @@ def test_products_of_spikes_are_no_sites():
     assert site.shape == (3, 7)  # what the weights of the chosen row are, not the choice
 
 
+def test_an_outer_product_is_a_synapse_too():
+    snn = convert(lambda w, x: jnp.einsum("bi,j->bij", x, w), HIDDEN[0], X, sites="synapses",
+                  method="max", num_steps=2**16, smooth=True)
+    assert snn.report.output_error < 1e-4
+
+
 def test_softmax_norms_and_pooling_are_no_leftovers():
     def function(x):
         x = jax.nn.relu(jax.nn.softmax(x) * x)

@@ -113,9 +113,11 @@ class Finder:
         self.reason: str | None = None
 
     def program(self, closed: Any, origins: Sequence[int]) -> None:
+        """Walks a whole program whose arguments have the given origins."""
         self.walk(closed, [Signal(origin) for origin in origins], (), "")
 
     def walk(self, closed: Any, signals: Sequence[Signal], path: Path, name: str) -> list[Signal]:
+        """Signals of a jaxpr's outputs."""
         def constant(value: Any) -> Signal:
             known = held(value)
             positive = isinstance(known.number, (bool, int, float)) and known.number >= 0
@@ -124,6 +126,7 @@ class Finder:
         return jaxpr.walk(closed, signals, self.visit, constant=constant, path=path, name=name)
 
     def visit(self, equation: Equation, signals: list[Signal]) -> list[Signal]:
+        """Signals of what any equation gives."""
         called = jaxpr.called(equation)
         if called is not None:
             return self.walk(called, signals, equation.path, equation.name)
@@ -139,7 +142,7 @@ class Finder:
         where = origin(equation, [signal.origin for signal in signals])
         positive = is_nonnegative(equation, [signal.nonnegative for signal in signals])
         elementwise = activations.is_elementwise(equation.primitive)
-        axis = self.features(equation, signals, elementwise)
+        axis = self.channel_axis(equation, signals, elementwise)
         binary = equation.primitive in _VIEWS and signals[0].binary or (
             equation.primitive == "convert_element_type" and equation.inputs[0].dtype == bool
         )
@@ -161,7 +164,7 @@ class Finder:
             self.results.append(Result(place, results[0], use.linear))
         return results
 
-    def features(
+    def channel_axis(
         self, equation: Equation, signals: list[Signal], elementwise: bool
     ) -> int | None:
         """The axis of the result's channels, where one is known."""
@@ -192,6 +195,7 @@ class Finder:
         result.unary[result] = result.unary.pop(result)  # itself comes last
 
     def place(self, equation: Equation, kind: str, aval: Any, operand: int | None) -> Place:
+        """A place in the loops that the walk is in."""
         return Place(equation, kind, aval, self.loops, self.reason, operand)
 
     def product(self, equation: Equation, signals: list[Signal]) -> None:
@@ -205,7 +209,8 @@ class Finder:
         numbers = equation.params["dimension_numbers"]
         if equation.primitive == "dot_general":
             pairs = sorted(zip(numbers[0][data], numbers[0][weight], strict=True))
-            place.channels, place.partners = (tuple(axes) for axes in zip(*pairs, strict=True))
+            place.channels = tuple(ours for ours, _ in pairs)
+            place.partners = tuple(theirs for _, theirs in pairs)
         else:
             place.channels, place.partners = (numbers[0][1],), (numbers[1][1],)
             if data == 1 and place.reason is None:

@@ -195,10 +195,10 @@ def _smoothing(site: Site, value: Array, weight: Array | None) -> Array:
     assert weight is not None  # of a product, as convert has checked
     others = tuple(axis for axis in range(value.ndim) if axis not in site.channels)
     theirs = jnp.max(jnp.abs(_wide(value)), axis=others)
-    first = tuple(range(theirs.ndim))
+    first = tuple(range(len(site.partners)))
     kernel = jnp.moveaxis(jnp.abs(_wide(weight)), site.partners, first)
-    ours = jnp.max(kernel, axis=tuple(range(theirs.ndim, kernel.ndim)))
-    if theirs.shape != ours.shape:  # of a grouped convolution: the kernel has one group's inputs
+    ours = jnp.max(kernel, axis=tuple(range(len(first), kernel.ndim)))
+    if first and theirs.shape != ours.shape:  # of a grouped convolution: the kernel has one group's inputs
         ours = jnp.tile(ours, theirs.shape[0] // ours.shape[0])
     scale = jnp.sqrt(theirs) / jnp.sqrt(ours)
     return jnp.where(jnp.isfinite(scale) & (scale > 0), scale, 1.0)

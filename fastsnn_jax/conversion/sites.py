@@ -56,7 +56,6 @@ class Site:
     partners: tuple[int, ...]
     nonnegative: bool
 
-
     @property
     def samples_first(self) -> tuple[int, ...]:
         """Its axes, that of the samples first."""
