@@ -1,5 +1,7 @@
 """A converted network in time: its steps add up to its counts, in every coding."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -143,12 +145,28 @@ def test_the_accountant_counts_the_additions_of_a_network_in_time():
     x = jnp.asarray(dyadic(2, 5))
     snn = convert(lambda w, x: jax.nn.relu(x @ w[0]) @ w[1], weights, x, method="mse", num_steps=6)
     (spikes,) = snn.apply(weights, x)[1].values()
-    _, counts = count(lambda w, state, inputs: unroll(snn.step, w, state, inputs))(
-        weights, snn.rest(x), snn.present(x)
-    )
+    _, counts = count(partial(unroll, snn.step))(weights, snn.rest(x), snn.present(x))
     first, second = counts.products
     assert first.effective_macs == 7 * jnp.sum(x != 0)
     assert second.effective_macs == 3 * jnp.sum(spikes.events) > 0
+
+
+def test_the_additions_of_a_report_are_what_the_accountant_counts():
+    kernel = jnp.asarray(dyadic(3, 3, 2, 4))
+    x = jnp.asarray(dyadic(2, 5, 4, 2))
+
+    def apply(w, x):
+        return lax.conv_general_dilated(x, w, (2, 1), "SAME",
+                                        dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    snn = convert(apply, kernel, x, sites="synapses", method="max", num_steps=3)
+    for coding in ("ternary", "bitwise"):
+        network = snn.expand(coding)
+        run = count(partial(unroll, network.step))
+        _, counts = run(kernel, network.rest(x), network.present(x))
+        (product,), (site,) = counts.products, network.report.sites
+        assert site.additions == product.effective_macs
+        assert site.macs * network.duration(x) == product.macs
 
 
 def test_codings_that_cannot_hold_the_counts_are_refused():
@@ -176,8 +194,11 @@ def test_an_expanded_network_counts_the_spikes_of_its_coding():
     for coding in CODINGS:
         expanded = snn.expand(coding)
         events[coding] = expanded.apply(weights, x)[1]["site0:relu"].events.tolist()
-        assert expanded.report.sites[0].time_steps == {"bitwise": 3, "twos_complement": 4}.get(
-            coding, 4)
+        steps = {"bitwise": 3, "twos_complement": 4}.get(coding, 4)
+        (site,) = expanded.report.sites
+        spikes = np.mean(events[coding])
+        assert (site.time_steps, site.spikes_per_synapse) == (steps, pytest.approx(spikes))
+        assert site.rate == pytest.approx(spikes / steps)
     assert events == {"binary": [[1, 3, 4]], "ternary": [[1, 3, 4]], "bitwise": [[1, 2, 1]],
                       "twos_complement": [[1, 2, 1]]}
 

@@ -119,13 +119,7 @@ class Converted:
         check(self.temporal == "layerwise", "Converted.expand",
               "spikes that may be taken back have no coding", "temporal='differences'",
               "convert with temporal='layerwise'")
-        entries = tuple(
-            entry if not entry.converted else dataclasses.replace(
-                entry, time_steps=trains.num_planes(coding, self.method.num_steps)
-            ) for entry in self.report.sites
-        )
-        changed = dataclasses.replace(self.report, coding=coding, sites=entries)
-        return dataclasses.replace(self, coding=coding, report=changed)
+        return dataclasses.replace(self, coding=coding, report=self.report.written(coding))
 
     def split(self, variables: PyTree) -> dict[str, Any]:
         """``{"model": ..., "sites": ...}``, with the calibrated thresholds where there are none."""

@@ -17,7 +17,7 @@ from fastsnn_jax.conversion import activations, features
 from fastsnn_jax.conversion.linear import is_linear
 from fastsnn_jax.conversion.signs import is_nonnegative
 from fastsnn_jax.energy.origins import CONSTANT, PARAMETER, held, origin, picked, weight_side
-from fastsnn_jax.energy.products import PRODUCTS
+from fastsnn_jax.energy.products import PRODUCTS, Side, sides
 from fastsnn_jax.jaxpr import Equation, Path
 
 ROOTS = 24  # inputs a value is known as a function of: no activation is written in more operations
@@ -81,6 +81,7 @@ class Place:
     nonnegative: bool = False
     channels: tuple[int, ...] = ()  # where known: those a product sums over, or made
     partners: tuple[int, ...] = ()  # axes of the weight that meet them
+    side: Side | None = None  # the operand of a product, with the fan-outs of its elements
 
 
 @dataclass
@@ -205,7 +206,7 @@ class Finder:
             return
         data = 1 - weight
         place = self.place(equation, equation.primitive, equation.inputs[data], data)
-        place.nonnegative = signals[data].nonnegative
+        place.nonnegative, place.side = signals[data].nonnegative, sides(equation)[data]
         numbers = equation.params["dimension_numbers"]
         if equation.primitive == "dot_general":
             pairs = sorted(zip(numbers[0][data], numbers[0][weight], strict=True))

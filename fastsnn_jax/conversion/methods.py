@@ -198,7 +198,7 @@ def _smoothing(site: Site, value: Array, weight: Array | None) -> Array:
     first = tuple(range(len(site.partners)))
     kernel = jnp.moveaxis(jnp.abs(_wide(weight)), site.partners, first)
     ours = jnp.max(kernel, axis=tuple(range(len(first), kernel.ndim)))
-    if first and theirs.shape != ours.shape:  # of a grouped convolution: the kernel has one group's inputs
+    if first and theirs.shape != ours.shape:  # a grouped convolution: the inputs of one group
         ours = jnp.tile(ours, theirs.shape[0] // ours.shape[0])
     scale = jnp.sqrt(theirs) / jnp.sqrt(ours)
     return jnp.where(jnp.isfinite(scale) & (scale > 0), scale, 1.0)

@@ -9,12 +9,12 @@ the relu that keeps a variance from falling below 0 does, is part of that functi
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastsnn_jax.conversion import activations
 from fastsnn_jax.conversion.dataflow import Finder, Place, Result, Signal, Use
-from fastsnn_jax.energy.products import PRODUCTS
+from fastsnn_jax.energy.products import PRODUCTS, Side
 from fastsnn_jax.jaxpr import Path
 
 KINDS = ("activations", "synapses")
@@ -41,6 +41,7 @@ class Site:
         that the product before it made, else the last beside ``batch``.
       partners: the axes of the weight that meet them, of a product.
       nonnegative: whether the value is known never to be negative.
+      side: of a product, how many multiply-adds each element enters.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Site:
     channels: tuple[int, ...]
     partners: tuple[int, ...]
     nonnegative: bool
+    side: Side | None = field(repr=False, compare=False)
 
     @property
     def samples_first(self) -> tuple[int, ...]:
@@ -187,6 +189,7 @@ def _named(places: Sequence[tuple[Place, int | None]]) -> tuple[Site, ...]:
             f"{name}_{again}" if again else name, place.kind, shape, place.loops,
             place.reason is None, place.reason, place.equation.path, place.operand, batch,
             place.channels or tuple(features[-1:]), place.partners, place.nonnegative,
+            place.side,
         ))
     return tuple(found)
 
