@@ -1,0 +1,145 @@
+"""Anytime inference: the most significant spikes first, until the rest cannot change the answer."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fastsnn_jax import jaxpr
+from fastsnn_jax._checks import check, fail
+from fastsnn_jax._typing import Array, Int, PyTree
+from fastsnn_jax.conversion.converted import Converted
+from fastsnn_jax.conversion.linear import is_linear
+from fastsnn_jax.conversion.methods import is_signed
+from fastsnn_jax.conversion.program import Program
+from fastsnn_jax.conversion.sites import Site
+
+ROUNDING = 1e-5  # of the sum of |terms|: sums of float32 in another order differ by less
+
+
+def anytime(
+    network: Converted, variables: PyTree, x: PyTree
+) -> tuple[Int[Array, " B"], Int[Array, " B"]]:
+    """Classifies with as many bit planes of the last layer's input as it takes.
+
+    The logits are linear in the spikes of the last site, ``y = A (V s) + b``. After the first
+    planes the rest of ``|s_j|`` is at most r_j = min(2^(planes left) - 1, N - |s_j| so far), so
+    that logit k can come nearer to the best one by no more than
+
+        sum_j V_j r_j max(0, g_j (A_kj - A_best,j))     g_j: the sign of s_j
+        sum_j V_j r_j |A_kj - A_best,j|                 where a signed neuron has not fired yet
+
+    A sample stops at the first plane after which every logit is farther away than that: its
+    prediction is that of all planes.
+
+    Args:
+      network: with logits ``[B, K]``, each sample's from its own spikes.
+      variables: as ``network.apply`` takes them.
+      x: input, batch first.
+
+    Returns:
+      The predicted classes, and the planes that each sample used.
+
+    Raises:
+      ValueError: where the output is not ``[B, K]``, or no site comes to it by linear operations
+        alone: drop a softmax at the end.
+
+    >>> from fastsnn_jax.conversion import convert
+    >>> variables = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> snn = convert(lambda w, x: jax.nn.relu(x) @ w, variables,
+    ...               jnp.array([[7.0, 1.0], [3.0, 2.0]]), method="max", num_steps=7)
+    >>> [each.tolist() for each in anytime(snn, variables, jnp.array([[7.0, 1.0], [3.0, 2.0]]))]
+    [[0, 0], [1, 3]]
+    """
+    return jax.jit(partial(_anytime, network))(network.split(variables), x)
+
+
+def _anytime(network: Converted, variables: PyTree, x: PyTree) -> tuple[Array, Array]:
+    program = network.program(variables["model"], x)
+    site = _last(program, len(jax.tree.leaves((variables["model"], x))))
+
+    def run(value: Array | None = None) -> tuple[Array, Any]:
+        output, records = program.count(
+            network.method, variables["sites"], variables["model"], x, _keep,
+            {} if value is None else {site.name: value},
+        )
+        (logits,) = jax.tree.leaves(output)
+        return logits, records[site.name]
+
+    full, (counts, threshold) = run()
+    check(full.ndim == 2, "anytime", "the output must be logits [B, K]", full.shape)
+    logits, push = jax.linearize(lambda value: run(value)[0], counts * threshold)
+    columns = _columns(push, logits, counts, threshold)
+    most, signed = network.method.num_steps, is_signed(network.method, site)
+    size, sign = jnp.abs(counts).astype(jnp.int32), jnp.sign(counts)
+    sample, labels = jnp.arange(len(logits)), jnp.arange(logits.shape[1])
+    terms = most * jnp.max(jnp.sum(jnp.abs(columns), axis=2), axis=0)
+    rounding = ROUNDING * (terms + jnp.max(jnp.abs(logits), axis=1))
+
+    def look(left: Array) -> tuple[Array, Array]:
+        """The best class when ``left`` planes are to come, and whether it is the answer."""
+        rest = size & ((1 << left) - 1)
+        so_far = logits - push(sign * rest * threshold)
+        best = jnp.argmax(so_far, axis=1)
+        ahead = jnp.take_along_axis(so_far, best[:, None], axis=1) - so_far
+        known = size - rest
+        reach = jnp.minimum((1 << left) - 1, most - known).reshape(len(logits), -1)
+        side = jnp.where(known > 0, sign, 0.0 if signed else 1.0).reshape(reach.shape)
+        gains = columns - columns[best, sample]
+        gains = jnp.where(side == 0, jnp.abs(gains), jnp.maximum(gains * side, 0))
+        nearer = jnp.sum(gains * reach, axis=2).T + rounding[:, None]
+        return best, jnp.all((ahead > nearer) | (labels == best[:, None]), axis=1)
+
+    planes = most.bit_length()
+    best, decided = jax.lax.map(look, jnp.arange(planes - 1, -1, -1, dtype=jnp.int32))
+    best = best.at[-1].set(jnp.argmax(full, axis=1))  # after all planes that of apply itself
+    used = jnp.argmax(decided.at[-1].set(True), axis=0)
+    return best[used, sample], used.astype(jnp.int32) + 1
+
+
+def _columns(push: Callable, logits: Array, counts: Array, threshold: Array) -> Array:
+    """``[k, b, j]``: what one more of count j adds to logit k of sample b."""
+    weight = jnp.broadcast_to(threshold, counts.shape)
+    pull = jax.linear_transpose(push, weight)
+    hot = jnp.eye(logits.shape[1], dtype=logits.dtype)
+    columns = jax.lax.map(lambda row: pull(jnp.broadcast_to(row, logits.shape))[0] * weight, hot)
+    return columns.reshape(*columns.shape[:2], -1)
+
+
+def _keep(site: Site, encoded: Any, value: Array) -> tuple[Array, Array]:
+    del site, value
+    return jax.lax.stop_gradient((encoded.counts, encoded.threshold))
+
+
+def _last(program: Program, num_arguments: int) -> Site:
+    """The last site from which the output is reached by linear operations alone."""
+    for site in reversed(program.converted):
+        if not site.loops and _is_linear_from(program, site, num_arguments):
+            return site
+    raise fail("anytime", "the output must be linear in the spikes of the last site",
+               "none such among " + ", ".join(site.name for site in program.converted),
+               "return logits, without a softmax")
+
+
+def _is_linear_from(program: Program, site: Site, num_arguments: int) -> bool:
+    bent = False
+
+    def visit(equation: jaxpr.Equation, moving: list[bool]) -> list[bool]:
+        nonlocal bent
+        called = jaxpr.called(equation)
+        here = equation.path == site.path
+        if called is not None:
+            return jaxpr.walk(called, moving, visit, constant=lambda value: False,
+                              path=equation.path, name=equation.name)
+        if here and site.operand is None:
+            return [True] * len(equation.outputs)
+        if here:
+            moving = [place == site.operand for place in range(len(moving))]
+        bent = bent or any(moving) and not is_linear(equation, moving)
+        return [any(moving)] * len(equation.outputs)
+
+    outputs = jaxpr.walk(program.closed, [False] * num_arguments, visit,
+                         constant=lambda value: False)
+    return any(outputs) and not bent
