@@ -11,7 +11,9 @@ import pytest
 import test_record
 import test_record_lm
 
-from experiments import _cli, energy_table
+from experiments import energy_table
+from fastsnn_jax import cli
+from fastsnn_jax.cli import energy
 from fastsnn_jax.energy.files import REPORT_FILE, TEXT_FILE
 from fastsnn_jax.energy.profiles import DEVICES, profile_names
 from fastsnn_jax.energy.report import to_bytes, validate_report
@@ -93,13 +95,13 @@ def test_a_language_models_record_holds_its_projections_and_its_dense_head():
 
 
 def test_the_events_of_a_report_are_those_of_the_record(runs):
-    made = energy_table.run_report(str(runs / "images"), "horowitz45")
+    made = energy.run_report(str(runs / "images"), "horowitz45")
     proxies, recorded = made["proxies"], images()["energy_proxies"]
     assert proxies["notebook_event_syn"] == recorded["event_syn_per_inference"]
     assert proxies["notebook_dense"] == recorded["dense_ops_per_inference"]
     assert proxies["notebook_ratio"] == recorded["sparsity_ratio"]
     spikes = text()["spikes"]
-    blocks = energy_table.run_report(str(runs / "text"), "horowitz45")
+    blocks = energy.run_report(str(runs / "text"), "horowitz45")
     assert blocks["total"]["ac"] == spikes["synaptic_events_per_token"]
     assert blocks["unit"] == "token" and any("attention" in w for w in blocks["warnings"])
 
@@ -130,7 +132,7 @@ def refused(*arguments):
     """The one line that a command line is refused with."""
     with pytest.raises(Exception) as caught:
         energy_table.main([str(argument) for argument in arguments])
-    assert _cli.is_refusal(caught.value), caught.value
+    assert cli.is_refusal(caught.value), caught.value
     return " ".join(str(caught.value).split())
 
 
@@ -239,7 +241,7 @@ def test_a_refusal_is_one_line_and_exit_status_2():
 
 
 def test_the_example_is_the_published_network():
-    report = energy_table.example_report("horowitz45")
+    report = energy.example_report("horowitz45")
     counts = report["counts"]
     assert [counts[name]["ac"] / 8 for name in counts] == [409.875 * 400, 1000 * 10]
     assert dataclasses.asdict(layer_counts(images())["dense0/kernel"]).keys() == counts[

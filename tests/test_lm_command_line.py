@@ -15,7 +15,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _cli, spiking_lm
+from experiments import spiking_lm
+from fastsnn_jax import cli
 from fastsnn_jax.checkpoint import Checkpoints
 from fastsnn_jax.recipes import lm, run_directory
 from fastsnn_jax.recipes.mnist import preset as mnist_preset
@@ -61,7 +62,7 @@ def refused(*arguments):
     before = contents(Path.cwd())
     with pytest.raises((ValueError, TypeError, OSError)) as caught:
         spiking_lm.main([str(argument) for argument in arguments])
-    assert _cli.is_refusal(caught.value), caught.value
+    assert cli.is_refusal(caught.value), caught.value
     assert contents(Path.cwd()) == before
     return " ".join(str(caught.value).split())
 

@@ -13,10 +13,11 @@ _ADAPTIVE = "adaptive_threshold"
 _MODEL_KEYS = ("neuron", "spiking_lm_head", "d_model", "vocab_size")
 _LIF: Operations = (("add", 1), ("compare", 1), ("mul", 1), ("reset", 1))  # of an MNIST run
 _LIF_WORDS = 1  # the membrane
-_UNIT = {"mnist": "inference", "lm": "token"}
+_UNIT = {"mnist": "inference", "lm": "token", "convert": "inference"}
 _NOT_COUNTED = {
     "mnist": (),
     "lm": ("norms, attention products and caches are not in the record and not counted",),
+    "convert": (),
 }
 
 
@@ -33,13 +34,13 @@ def energy_report(record: Mapping[str, Any], profile: Profile | str = "horowitz4
 def layer_counts(record: Mapping[str, Any]) -> dict[str, LayerCounts]:
     """Counts of every synapse of a valid record, in the order of the network.
 
-    Of an MNIST run per inference, of a language model per token. What a language model does
+    Of a run on images per inference, of a language model per token. What a language model does
     without a synapse (norms, attention products) is in no record: ``energy.count`` has it.
 
     Raises RecordError when the record lacks what is needed: the connections of its synapses, which
     early records have of one hidden layer only, or spikes of a model without any.
     """
-    return {"mnist": _mnist, "lm": _lm}[record["kind"]](record)
+    return {"mnist": _mnist, "lm": _lm, "convert": _convert}[record["kind"]](record)
 
 
 def health(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,6 +111,10 @@ def _neurons(record: Mapping[str, Any], signals: list[str]) -> list[int]:
     if all("neurons" in record["activity"][name] for name in signals):
         return [record["activity"][name]["neurons"] for name in signals]
     return [record["architecture"][name] for name in ("n_input", "n_hidden", "n_output")]
+
+
+def _convert(record: Mapping[str, Any]) -> dict[str, LayerCounts]:
+    return {name: LayerCounts.from_json(fields) for name, fields in record["activity"].items()}
 
 
 def _lm(record: Mapping[str, Any]) -> dict[str, LayerCounts]:
