@@ -17,7 +17,7 @@ from fastsnn_jax.energy.report import report
 from fastsnn_jax.models import AnnCNN, AnnMLP
 from fastsnn_jax.recipes import convert, load_run
 from fastsnn_jax.recipes.convert import network, pipeline
-from fastsnn_jax.recipes.convert.work import Signal, count_work, spikes_per_inference
+from fastsnn_jax.recipes.convert.work import Signal, count_work, dense_macs, spikes_per_inference
 from fastsnn_jax.record import (
     Conventional,
     Conversion,
@@ -122,7 +122,7 @@ def two_layers():
     signals = [Signal(np.array([20, 3, 0, 7]), 2)]
     counts = count_work(
         SimpleNamespace(synapses=synapses), variables, signals, num_steps=2, samples=10, active=25,
-        input_shape=(3,), outputs=2,
+        input_shape=(3,), macs=[12, 7],
     )
     return signals, counts
 
@@ -140,6 +140,13 @@ def test_the_work_of_a_converted_network_is_counted_by_hand():
     assert (second.connections, second.events, second.saturated) == (7, 30, 2)
     assert second.update_ops == (("add", 1),) and second.emitted == 0
     assert spikes_per_inference(signals, 10) == 3.0
+
+
+def test_the_multiply_adds_of_the_cnn_are_those_behind_its_pools():
+    model, x = AnnCNN((2, 3), 4), jnp.ones((1, 4, 8, 1))
+    variables = jax.jit(model.init)(jax.random.key(0), x)
+    # Of 3 by 3 windows, those inside the map: 10 x 22 of 4 x 8 pixels, 4 x 10 of 2 x 4.
+    assert dense_macs(model, variables, x) == [220 * 2, 40 * 2 * 3, 1 * 2 * 3 * 4]
 
 
 # Record

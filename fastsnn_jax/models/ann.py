@@ -7,10 +7,10 @@ import jax
 from flax import linen as nn
 
 from fastsnn_jax._typing import Array, Float
+from fastsnn_jax.kernels.convolution import same_convolution
 from fastsnn_jax.models._layers import dense_synapse
-from fastsnn_jax.nn.spiking import convolve
 
-POOL = (2, 2)
+KERNEL, POOL = (3, 3), (2, 2)
 
 
 class AnnMLP(nn.Module):
@@ -81,7 +81,7 @@ class AnnCNN(nn.Module):
     def __call__(self, x: Float[Array, "B H W C"], train: bool = False) -> Float[Array, "B K"]:
         for i, width in enumerate(self.channels):
             with jax.named_scope(f"conv{i}"):
-                x = nn.Conv(width, (3, 3), use_bias=False, name=f"conv{i}")(x)
+                x = _Convolution(width, name=f"conv{i}")(x)
                 x = nn.BatchNorm(
                     use_running_average=not train, momentum=0.0, name=f"norm{i}"
                 )(x)
@@ -107,8 +107,19 @@ class AnnCNN(nn.Module):
         return (*(f"conv{i}" for i in range(len(self.channels))), "dense")
 
 
+class _Convolution(nn.Module):
+    """3x3, without a bias, which the normalisation behind it has."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W M"]:
+        shape = (*KERNEL, x.shape[-1], self.features)
+        return same_convolution(x, self.param("kernel", nn.initializers.he_normal(), shape))
+
+
 def _convolved(kernel: Float[Array, "h w C M"]) -> Callable[[Array], Array]:
-    return lambda x: convolve(x[None, None], kernel, (1, 1))[0, 0]
+    return lambda x: same_convolution(x[None], kernel)[0]
 
 
 def _after_pool(synapse: Callable[[Array], Array]) -> Callable[[Array], Array]:

@@ -18,7 +18,7 @@ from fastsnn_jax.energy.report import report
 from fastsnn_jax.energy.text import joules
 from fastsnn_jax.models import TinyANN, build_model_from_config
 from fastsnn_jax.recipes import lm
-from fastsnn_jax.recipes.convert.work import Signal, count_work
+from fastsnn_jax.recipes.convert.work import Signal, count_work, dense_macs
 from fastsnn_jax.recipes.scope_page import PAGE_FILE
 from fastsnn_jax.record import energy_report, environment
 
@@ -151,7 +151,8 @@ def _energy(tour: Tour) -> dict[str, Any]:
     ]
     counts = count_work(
         ann, variables, signals, num_steps=PLANES, samples=samples, coding="bitwise",
-        active=int(jnp.count_nonzero(x)), input_shape=(_INPUTS,), outputs=_OUTPUTS,
+        active=int(jnp.count_nonzero(x)), input_shape=(_INPUTS,),
+        macs=dense_macs(ann, variables, x[0, :1]),
     )
     total = report(counts)["total"]
     low, nominal, high = total["energy_pj"]["total"]

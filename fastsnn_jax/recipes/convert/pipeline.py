@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fastsnn_jax._checks import check
@@ -16,6 +17,7 @@ from fastsnn_jax.data import Dataset, Examples, load_images, split_validation
 from fastsnn_jax.recipes.convert import network, spiking
 from fastsnn_jax.recipes.convert.config import BOTH, MODELS, ConvertConfig
 from fastsnn_jax.recipes.convert.pictures import draw_all
+from fastsnn_jax.recipes.convert.work import dense_macs
 from fastsnn_jax.recipes.run_directory import (
     CHECKPOINTS,
     CONFIG_FILE,
@@ -167,11 +169,14 @@ def _run_model(
     before = network.evaluator(model.apply, dataset.test)(variables)["accuracy"]
     say(f"{config.model}: {before:.2f} % of the test images before conversion")
 
+    macs = dense_macs(model, variables, network.scaled(jnp.asarray(dataset.test_images[:1])))
     conversions, shown = [], None
     combinations = itertools.product(settled.methods, settled.num_steps)
     for method, steps in combinations:
         converted = spiking.convert_network(settled, model, variables, learn, method, steps)
-        shown = spiking.measure(converted, converted.variables, model, dataset.test, steps)
+        shown = spiking.measure(
+            converted, converted.variables, model, dataset.test, steps, macs
+        )
         report = converted.report.as_dict()
         conversions.append(shown.conversion(method, steps))
         say(_told(conversions[-1], before))
@@ -185,7 +190,7 @@ def _run_model(
         tuned = spiking.fine_tune(
             settled, converted, learn, Checkpoints(out / FINE_TUNED), resume, progress
         )
-        shown = spiking.measure(converted, tuned, model, dataset.test, steps)
+        shown = spiking.measure(converted, tuned, model, dataset.test, steps, macs)
         report = converted.report.as_dict()
         conversions.append(
             shown.conversion(spiking.FINE_TUNED, steps, settled.fine_tune_epochs)
@@ -197,7 +202,7 @@ def _run_model(
 
     record = _record(
         settled, dataset, len(select.labels), model, variables, result.journal, before,
-        conversions, shown, report,
+        macs, conversions, shown, report,
     )
     steps = conversions[-1].num_steps
     layers = zip(model.layer_names[:-1], shown.signals, strict=True)
@@ -222,8 +227,8 @@ def _told(entry: Conversion, before: float) -> str:
 
 def _record(
     config: ConvertConfig, dataset: Dataset, held: int, model: network.Model, variables: Params,
-    journal: Journal, before: float, conversions: list[Conversion], shown: spiking.Measured,
-    report: dict[str, Any],
+    journal: Journal, before: float, macs: list[int], conversions: list[Conversion],
+    shown: spiking.Measured, report: dict[str, Any],
 ) -> dict[str, Any]:
     history, baselines = journal.history, shown.energy["total"]["baselines_pj"]
     return build_convert_record(
@@ -244,7 +249,7 @@ def _record(
         samples_per_s=journal.samples_per_s,
         conventional=Conventional(
             before, history["val_acc"][-1],
-            sum(layer.connections for layer in shown.counts.values()),
+            sum(macs),
             {name: baselines[name] for name in _BASELINES},
         ),
         conversions=conversions,

@@ -1,6 +1,6 @@
 """The network of a run converted to spikes: by every method, fine-tuned, and measured."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -91,9 +91,10 @@ def fine_tune(
 
 
 def measure(
-    converted: Converted, variables: Any, model: Model, examples: Examples, num_steps: int
+    converted: Converted, variables: Any, model: Model, examples: Examples, num_steps: int,
+    macs: Sequence[int],
 ) -> Measured:
-    """Runs all examples once, and counts."""
+    """Runs all examples once, and counts; ``macs`` as in ``count_work``."""
     names = [site.name for site in converted.sites if site.converted]
     evaluate = make_evaluate(
         _metrics(converted, names), rows_of(network.device_examples(examples)),
@@ -107,7 +108,7 @@ def measure(
     counts = count_work(
         model, converted.variables["model"], signals, num_steps=num_steps,
         samples=sums["samples"], active=int(np.count_nonzero(examples.images)),
-        input_shape=examples.images.shape[1:], outputs=network.NUM_CLASSES,
+        input_shape=examples.images.shape[1:], macs=macs,
     )
     return Measured(sums["accuracy"], signals, counts, report(counts))
 

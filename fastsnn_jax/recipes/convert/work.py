@@ -5,9 +5,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from fastsnn_jax._typing import Array
 from fastsnn_jax.activity import SpikeCount
+from fastsnn_jax.energy.accountant import count
 from fastsnn_jax.energy.counts import count_layers
 from fastsnn_jax.energy.layer_counts import LayerCounts
 from fastsnn_jax.neurons import integrate_and_fire
@@ -37,7 +41,7 @@ class _Synapses(NamedTuple):
 
 def count_work(
     model: Any, variables: Any, signals: Sequence[Signal], *, num_steps: int, samples: int,
-    active: int, input_shape: tuple[int, ...], outputs: int, coding: str = "binary",
+    active: int, input_shape: tuple[int, ...], macs: Sequence[int], coding: str = "binary",
 ) -> dict[str, LayerCounts]:
     """Work of every synapse of a converted network, in order, over ``samples`` inferences.
 
@@ -51,9 +55,13 @@ def count_work(
       signals: of the sites, in the order of the network.
       num_steps: N, or the bit planes of a coding that has them.
       active: input values of all samples that were not 0.
-      outputs: of the network.
+      macs: of each layer of the conventional network, see `dense_macs`; behind a pool they are
+        fewer than the synapses, which begin before it.
     """
-    keys = list(model.synapses(variables, input_shape))
+    synapses = model.synapses(variables, input_shape)
+    keys = list(synapses)
+    shape = signals[-1].events.shape
+    outputs = jax.eval_shape(synapses[keys[-1]], jax.ShapeDtypeStruct(shape, jnp.float32)).size
     zeros = np.zeros((1,), np.int64)
     arrived = [
         SpikeCount(np.zeros((1, *input_shape), np.int64), np.array([active]), zeros),
@@ -68,8 +76,10 @@ def count_work(
         samples=samples,
     )
     counts = {
-        key: dataclasses.replace(layer, bias_add=samples * num_steps * layer.outputs)
-        for key, layer in counts.items()
+        key: dataclasses.replace(
+            layer, bias_add=samples * num_steps * layer.outputs, connections=dense
+        )
+        for (key, layer), dense in zip(counts.items(), macs, strict=True)
     }
     first, last = counts[keys[0]], counts[keys[-1]]
     counts[keys[0]] = dataclasses.replace(
@@ -77,6 +87,12 @@ def count_work(
     )
     counts[keys[-1]] = dataclasses.replace(last, update_ops=_ACCUMULATE)
     return counts
+
+
+def dense_macs(model: Any, variables: Any, x: Array) -> list[int]:
+    """Multiply-adds of each layer of a conventional network, for all samples of ``x`` together."""
+    _, counts = count(model.apply)(variables, x)
+    return [product.macs for product in counts.products]
 
 
 def spikes_per_inference(signals: Sequence[Signal], samples: int) -> float:
