@@ -1,0 +1,296 @@
+"""ANN to SNN: any JAX function, with spikes where it had numbers."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fastsnn_jax._checks import check, check_choice, check_count, fail
+from fastsnn_jax._typing import Array, PyTree
+from fastsnn_jax.activity import SpikeCount
+from fastsnn_jax.conversion import methods, report, stepping, trains
+from fastsnn_jax.conversion.methods import Encoded, Method
+from fastsnn_jax.conversion.program import Program
+from fastsnn_jax.conversion.report import ConversionReport
+from fastsnn_jax.conversion.sites import KINDS, Site
+from fastsnn_jax.conversion.temporal import MODES
+
+
+@dataclass(frozen=True, eq=False)
+class Converted:
+    """A spiking network made from a function, built by `convert`; it holds no parameters.
+
+    Attributes:
+      apply_fn: the original function.
+      method: how numbers became spikes, with its options.
+      kind: "activations" or "synapses".
+      coding: how a count is written as a train of spikes, see ``codings``.
+      temporal: when a step works on what is not linear, see ``conversion.temporal``.
+      sites: all places that were found, see `Site`.
+      variables: ``{"model": the user's variables, "sites": {name: {"threshold": V}}}``; what an
+        optimiser trains. Of a site in a scan V has an axis for its turns.
+      report: what the conversion did.
+    """
+
+    apply_fn: Callable
+    method: Method
+    kind: str
+    coding: str
+    temporal: str
+    sites: tuple[Site, ...]
+    variables: PyTree
+    report: ConversionReport
+
+    def apply(self, variables: PyTree, x: PyTree) -> tuple[PyTree, dict[str, SpikeCount]]:
+        """Runs the network on counts, all time steps at once.
+
+        Args:
+          variables: `variables`, or the original function's own with the calibrated thresholds.
+          x: as the original function takes it, batch first.
+
+        Returns:
+          Its output, and the spikes of each site by name: events ``[B, *N]`` (of a site in a scan
+          ``[B, turns, *N]``), and per sample the spikes and those clipped. A site whose axes do
+          not begin with the batch is one sample.
+
+        Raises:
+          ValueError: where thresholds are not finite or not those of this network, or the
+            function has other sites for an ``x`` of this shape.
+        """
+        variables = self.split(variables)
+        self._check_thresholds(variables["sites"])
+        return self._apply(variables, x)
+
+    def rest(self, x: PyTree, input_steps: int = 1) -> dict[str, Any]:
+        """The state before the first step.
+
+        Args:
+          x: an input, or its shapes and dtypes.
+          input_steps: steps over which the input will come.
+        """
+        check_count("Converted.rest", "input_steps", input_steps)
+        return stepping.rest(self, x, input_steps)
+
+    def step(
+        self, variables: PyTree, state: dict[str, Any], x: PyTree
+    ) -> tuple[dict[str, Any], PyTree]:
+        """One time step: the share of ``x`` that comes in it, and the share of the output.
+
+        Over `duration` steps the shares of the output add up to the output of `apply` for the sum
+        of the shares of ``x``: bit for bit where the sums are exact, as those of dyadic numbers
+        are, layerwise also with any nonlinear operation; else within rounding. A whole number,
+        such as a token, comes in the first step.
+        """
+        return stepping.step(self, self.split(variables), state, x)
+
+    def duration(self, x: PyTree, input_steps: int = 1) -> int:
+        """Steps until the last spike has arrived, for an input that comes in ``input_steps``."""
+        check_count("Converted.duration", "input_steps", input_steps)
+        return stepping.duration(self, x, input_steps)
+
+    def present(self, x: PyTree, input_steps: int = 1) -> PyTree:
+        """An input as it comes in time, ``[duration, ...]``: the same share in each input step.
+
+        Raises ValueError where whole numbers are to come in more than one step.
+        """
+        whole = [leaf.dtype for leaf in jax.tree.leaves(x)
+                 if not jnp.issubdtype(leaf.dtype, jnp.floating)]
+        check(input_steps == 1 or not whole, "Converted.present",
+              "input_steps must be 1 for whole numbers", input_steps)
+        steps = jnp.arange(self.duration(x, input_steps))
+
+        def train(leaf: Array) -> Array:
+            share = leaf if input_steps == 1 else leaf / input_steps
+            shown = (steps < input_steps).reshape(-1, *[1] * leaf.ndim)
+            return jnp.where(shown, share, jnp.zeros_like(share))
+
+        return jax.tree.map(train, x)
+
+    def expand(self, coding: str) -> "Converted":
+        """The same network with its counts written in another coding.
+
+        Raises ValueError for an unknown one, and for "binary" where a site's spikes have signs.
+        """
+        trains.check_coding(coding, self.method, self.sites)
+        check(self.temporal == "layerwise", "Converted.expand",
+              "spikes that may be taken back have no coding", "temporal='differences'",
+              "convert with temporal='layerwise'")
+        entries = tuple(
+            entry if not entry.converted else dataclasses.replace(
+                entry, time_steps=trains.num_planes(coding, self.method.num_steps)
+            ) for entry in self.report.sites
+        )
+        changed = dataclasses.replace(self.report, coding=coding, sites=entries)
+        return dataclasses.replace(self, coding=coding, report=changed)
+
+    def split(self, variables: PyTree) -> dict[str, Any]:
+        """``{"model": ..., "sites": ...}``, with the calibrated thresholds where there are none."""
+        if isinstance(variables, Mapping) and set(variables) == {"model", "sites"}:
+            return dict(variables)
+        return {"model": variables, "sites": self.variables["sites"]}
+
+    def program(self, variables: PyTree, x: PyTree) -> Program:
+        """The function traced for ``x``; ValueError where its sites are not those converted."""
+        program = Program.trace(self.apply_fn, variables, x, self.kind)
+        ours, theirs = ([site.name for site in each if site.converted]
+                        for each in (self.sites, program.sites))
+        check(ours == theirs, "Converted", f"the function must have the sites {ours}", theirs,
+              "convert it again with a batch of this shape")
+        return program
+
+    @cached_property
+    def _apply(self) -> Callable:
+        return jax.jit(self._count)
+
+    def _count(self, variables: dict[str, Any], x: PyTree):
+        program = self.program(variables["model"], x)
+        record = partial(_spikes, self.coding, self.method.num_steps)
+        output, records = program.count(
+            self.method, variables["sites"], variables["model"], x, record
+        )
+        batch, *_ = *jnp.shape(jax.tree.leaves(x)[0]), 1
+        activity = {
+            site.name: _spike_count(*records[site.name], len(site.loops), batch)
+            for site in program.converted
+        }
+        return output, activity
+
+    def _check_thresholds(self, given: Any) -> None:
+        ours = jax.tree.structure(self.variables["sites"])
+        theirs = jax.tree.structure(given)
+        check(ours == theirs, "Converted", f"thresholds must be {ours}", theirs)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
+            return
+        for name, feed in jax.device_get(given).items():
+            for value in feed.values():
+                if not np.all(np.isfinite(value)):
+                    raise fail("Converted", f"thresholds of {name} must be finite", value)
+
+
+def convert(
+    apply_fn: Callable, variables: PyTree, calibration_batch: PyTree, *,
+    method: str = "dynamic_mean", sites: str = "activations", strict: bool = False,
+    temporal: str = "layerwise", **options: Any,
+) -> Converted:
+    """Converts any JAX function into a spiking network.
+
+    Args:
+      apply_fn: ``apply_fn(variables, x) -> y``, from any framework or none.
+      variables: its parameters, a pytree.
+      calibration_batch: an ``x``, an array or a pytree of arrays, batch first.
+      method: how numbers become spikes, see ``conversion.methods``.
+      sites: "activations" puts spikes in place of activation functions' results, "synapses" at the
+        input of every product with a parameter, so that its multiplications become additions.
+      strict: refuse a function of which something stays as it is.
+      temporal: of `Converted.step`: "layerwise" or "differences", see ``conversion.temporal``.
+      **options: of the method: ``k``, ``num_steps``, ``percentile``, ``per_channel``, ``signed``,
+        ``initial``.
+
+    Returns:
+      The spiking network, with a report of every site.
+
+    Raises:
+      ValueError: where nothing can be converted; for an unknown method, kind of site or option; for
+        a batch that is empty, not finite or of a shape the function does not take.
+      TypeError: where ``apply_fn`` is not callable or the batch holds what is not an array.
+
+    >>> def mlp(variables, x):
+    ...     return jax.nn.relu(x @ variables["hidden"]) @ variables["out"]
+    >>> variables = {"hidden": jnp.eye(3), "out": jnp.ones((3, 1))}
+    >>> x = jnp.array([[0.5, -1.0, 1.0], [0.25, 0.75, -0.5]])
+    >>> snn = convert(mlp, variables, x, method="max", num_steps=4)
+    >>> y, activity = snn.apply(variables, x)
+    >>> y.tolist(), activity["site0:relu"].events.tolist()
+    ([[1.5], [1.0]], [[2.0, 0.0, 4.0], [1.0, 3.0, 0.0]])
+    """
+    if not callable(apply_fn):
+        raise TypeError(f"convert: apply_fn must be callable, got {apply_fn!r}")
+    check_choice("convert", "sites", sites, KINDS)
+    check_choice("convert", "temporal", temporal, MODES)
+    built = methods.build(method, options)
+    check(temporal == "layerwise" or method != "dynamic_mean", "convert",
+          "a threshold per token is known when its whole input has come", "temporal='differences'",
+          "use temporal='layerwise' or a calibrated method")
+    _check_batch(calibration_batch)
+    program = Program.trace(apply_fn, variables, calibration_batch, sites)
+    _check_sites(program.sites, strict, sites)
+    calibrate = jax.jit(partial(program.calibrate, built))
+    thresholds = calibrate(variables, calibration_batch)
+    for name, feed in jax.device_get(thresholds).items():
+        for value in feed.values():
+            check(bool(np.all(np.isfinite(value))), "convert",
+                  f"the values at {name} must be finite over the calibration batch",
+                  "a threshold that is not")
+    coding = trains.natural_coding(built, program.sites)
+    told = _report(program, built, coding, thresholds, apply_fn, variables, calibration_batch)
+    return Converted(apply_fn, built, sites, coding, temporal, program.sites,
+                     {"model": variables, "sites": thresholds}, told)
+
+
+def _report(program, method, coding, thresholds, apply_fn, variables, x) -> ConversionReport:
+    @jax.jit
+    def measured(thresholds, variables, x):
+        output, sums = program.count(method, thresholds, variables, x, report.measure)
+        return report.output_error(apply_fn(variables, x), output), sums
+
+    error, sums = jax.device_get(measured(thresholds, variables, x))
+    planes = trains.num_planes(coding, method.num_steps)
+    entries = tuple(
+        report.site_report(site, sums.get(site.name), method.num_steps, planes)
+        for site in program.sites
+    )
+    return ConversionReport(method.name, method.num_steps, coding, entries, report.relative(error))
+
+
+def _check_batch(batch: PyTree) -> None:
+    leaves = jax.tree.leaves(batch)
+    check(bool(leaves), "convert", "calibration_batch must hold at least one array", batch)
+    for leaf in leaves:
+        if not isinstance(leaf, (jax.Array, np.ndarray)):
+            raise TypeError(f"convert: calibration_batch must hold arrays, got {leaf!r}")
+        check(leaf.ndim > 0 and leaf.size > 0, "convert",
+              "calibration_batch must have a batch axis and at least one sample",
+              f"shape {leaf.shape}")
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            check(bool(jnp.all(jnp.isfinite(leaf))), "convert",
+                  "calibration_batch must be finite", "NaN or infinity")
+
+
+def _check_sites(found: tuple[Site, ...], strict: bool, kind: str) -> None:
+    left = [f"{site.name} ({site.reason})" for site in found if not site.converted]
+    seen = "; ".join(left) or "none"
+    check(any(site.converted for site in found), "convert",
+          f"the function must have {kind} that can spike", seen,
+          "give its parameters as variables and its input as the batch")
+    check(not strict or not left, "convert", "strict allows no leftovers", seen)
+
+
+def _spikes(coding: str, num_steps: int, site: Site, encoded: Encoded | None, value: Array):
+    """Spikes of each neuron, and the numbers that were clipped."""
+    del site, value
+    assert encoded is not None
+    counts = jax.lax.stop_gradient(encoded.counts)
+    return trains.spikes_of(counts, coding, num_steps), encoded.clipped
+
+
+def _spike_count(events: Array, clipped: Array, loops: int, batch: int) -> SpikeCount:
+    """The counts of a site, per sample; its leading axes are those of the loops."""
+    events, clipped = (_per_sample(array, loops, batch) for array in (events, clipped))
+    nonzero = jnp.sum(events, axis=tuple(range(1, events.ndim))).astype(jnp.int32)
+    saturated = jnp.sum(clipped, axis=tuple(range(1, clipped.ndim)), dtype=jnp.int32)
+    return SpikeCount(events, nonzero, saturated)
+
+
+def _per_sample(array: Array, loops: int, batch: int) -> Array:
+    """``[turns, B * M, ...]`` as ``[B, turns, M, ...]``; all one sample where B is not in it."""
+    turns, rest = array.shape[:loops], array.shape[loops:]
+    if not rest or rest[0] % batch:
+        rest = (1, *rest)
+    elif rest[0] != batch:
+        rest = (batch, rest[0] // batch, *rest[1:])
+    return jnp.moveaxis(array.reshape(*turns, *rest), loops, 0)

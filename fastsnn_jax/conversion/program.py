@@ -1,0 +1,111 @@
+"""A function traced for arguments of given shapes, with its sites, and runs of it on counts."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fastsnn_jax import jaxpr
+from fastsnn_jax._checks import fail
+from fastsnn_jax._typing import Array, PyTree
+from fastsnn_jax.conversion import threaded
+from fastsnn_jax.conversion.methods import Encoded, Method
+from fastsnn_jax.conversion.sites import Site, find
+from fastsnn_jax.energy.origins import DATA, PARAMETER
+from fastsnn_jax.jaxpr import Path
+
+Record = Callable[[Site, Encoded | None, Array], Any]
+"""``record(site, encoded, value)``: what a run keeps of a site."""
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A traced function.
+
+    Attributes:
+      closed: its jaxpr.
+      tree: of its output.
+      sites: all that were found, those that stay as they are too.
+    """
+
+    closed: Any
+    tree: Any
+    sites: tuple[Site, ...]
+
+    @classmethod
+    def trace(cls, apply_fn: Callable, variables: PyTree, x: PyTree, kind: str) -> "Program":
+        """Traces ``apply_fn(variables, x)``; ValueError with its own words where it does not run."""
+        try:
+            closed, tree = jaxpr.trace(apply_fn, variables, x)
+        except (TypeError, ValueError, RuntimeError) as error:  # flax raises all three
+            shapes = jax.tree.map(jnp.shape, x)
+            raise fail("convert", "apply_fn(variables, x) must run",
+                       f"{type(error).__name__} for x of shape {shapes}: {error}") from error
+        origins = [PARAMETER] * len(jax.tree.leaves(variables)) + [DATA] * len(jax.tree.leaves(x))
+        return cls(closed, tree, find(closed, origins, kind))
+
+    @property
+    def converted(self) -> tuple[Site, ...]:
+        """The sites that spikes carry."""
+        return tuple(site for site in self.sites if site.converted)
+
+    def by_path(self, feeds: Mapping[str, Any]) -> dict[Path, Any]:
+        """What belongs to each site, by its place instead of its name."""
+        return {site.path: feeds[site.name] for site in self.converted if site.name in feeds}
+
+    def calibrate(self, method: Method, variables: PyTree, x: PyTree) -> dict[str, Any]:
+        """What the method keeps of each site, by its name, from one run of the original."""
+        def keep(site: Site, encoded: Encoded | None, value: Array) -> Any:
+            del encoded
+            return method.calibrate(site, value)
+
+        return self._run(None, {}, variables, x, keep, {})[1]
+
+    def count(
+        self, method: Method, feeds: Mapping[str, Any], variables: PyTree, x: PyTree,
+        record: Record, given: Mapping[str, Array] | None = None,
+    ) -> tuple[PyTree, dict[str, Any]]:
+        """Output of one run on counts, and the records by the name of the site.
+
+        The values that are ``given`` go on in place of those of their sites.
+        """
+        return self._run(method, feeds, variables, x, record, given or {})
+
+    def _run(self, method, feeds, variables, x, record, given):
+        rules = {site.path: _rule(site, method, record, given.get(site.name))
+                 for site in self.converted}
+        operands = jax.tree.leaves((variables, x))
+        outputs, records = threaded.run(self.closed, operands, rules, self.by_path(feeds))
+        named = {site.name: records[site.path] for site in self.converted}
+        return jax.tree.unflatten(self.tree, outputs), named
+
+
+def count_rules(program: Program, method: Method) -> dict[Path, threaded.Rule]:
+    """Rules that put spikes in the place of a program's sites and keep nothing."""
+    return {site.path: _rule(site, method, lambda *_: ()) for site in program.converted}
+
+
+def _rule(
+    site: Site, method: Method | None, record: Record, given: Array | None = None
+) -> threaded.Rule:
+    """Puts the value of the spikes in a site's place; without a method leaves it as it is."""
+    def spoken(feed: Any, value: Array) -> tuple[Array, Any]:
+        if method is None:
+            return value, record(site, None, value)
+        encoded = method.encode(site, feed, value)
+        heard = encoded.value(value.dtype) if given is None else given.astype(value.dtype)
+        return heard, record(site, encoded, value)
+
+    def at_result(equation, operands, feed):
+        first, *others = equation.bind(operands)
+        first, recorded = spoken(feed, first)
+        return [first, *others], recorded
+
+    def at_operand(equation, operands, feed):
+        operands = list(operands)
+        operands[site.operand], recorded = spoken(feed, operands[site.operand])
+        return equation.bind(operands), recorded
+
+    return at_result if site.operand is None else at_operand

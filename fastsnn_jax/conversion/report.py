@@ -1,0 +1,147 @@
+"""What a conversion did at every site, and what it cost from end to end."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fastsnn_jax._typing import Array, PyTree
+from fastsnn_jax.conversion.methods import Encoded
+from fastsnn_jax.conversion.sites import Site
+from fastsnn_jax.energy.text import number, table
+
+
+@dataclass(frozen=True)
+class SiteReport:
+    """One site over the calibration batch; None where there is nothing to say.
+
+    Attributes:
+      name, kind, shape, loops, converted, reason: of the site, see `Site`.
+      threshold: mean V over the channels, or over the tokens where each has its own; of a site in
+        a scan over all turns, and so are the others.
+      relative_error: root mean square of ``V s - x`` over that of ``x``.
+      rate: spikes per neuron and time step.
+      saturation: share of the numbers that did not fit.
+      spikes_per_synapse: spikes per neuron: additions that each synapse behind it makes.
+      time_steps: steps of its spike train.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    loops: tuple[int, ...]
+    converted: bool
+    reason: str | None
+    threshold: float | None = None
+    relative_error: float | None = None
+    rate: float | None = None
+    saturation: float | None = None
+    spikes_per_synapse: float | None = None
+    time_steps: int | None = None
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """A conversion: what was asked for, its sites in program order, and its end-to-end error.
+
+    Attributes:
+      method: its name.
+      num_steps: N, the most spikes of one neuron.
+      coding: of the spike trains.
+      sites: a report each.
+      output_error: root mean square of the change of the output over that of the output.
+      metric_before, metric_after: of the original and of the conversion; None without a metric.
+    """
+
+    method: str
+    num_steps: int
+    coding: str
+    sites: tuple[SiteReport, ...]
+    output_error: float | None
+    metric_before: float | None = None
+    metric_after: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON holds it: dicts, lists, numbers, strings and None."""
+        fields = asdict(self)
+        fields["sites"] = [
+            entry | {"shape": list(entry["shape"]), "loops": list(entry["loops"])}
+            for entry in fields["sites"]
+        ]
+        return fields
+
+    def format(self) -> str:
+        """The report as a table of text; what is undefined is shown as "-"."""
+        converted = sum(site.converted for site in self.sites)
+        title = (f"{self.method}, N = {self.num_steps}, {self.coding}: {converted} of "
+                 f"{len(self.sites)} sites converted, output error "
+                 f"{number(self.output_error, 100)} %")
+        if self.metric_before is not None:
+            title += f", metric {number(self.metric_before)} -> {number(self.metric_after)}"
+        rows: list[Sequence[str]] = [
+            ("site", "shape", "threshold", "error %", "rate", "saturated %", "spikes", "steps",
+             "note"),
+        ]
+        for site in self.sites:
+            shape = "x".join(map(str, (*site.loops, *site.shape)))
+            rows.append((
+                site.name, shape, number(site.threshold), number(site.relative_error, 100),
+                number(site.rate), number(site.saturation, 100), number(site.spikes_per_synapse),
+                number(site.time_steps), site.reason or "",
+            ))
+        return "\n".join([title, *(f"  {line}" for line in table(rows))])
+
+
+def measure(site: Site, encoded: Encoded | None, value: Array) -> dict[str, Array]:
+    """Sums that `site_report` reads, of one run of a site."""
+    assert encoded is not None
+    value = value.astype(encoded.counts.dtype)
+    spikes = jnp.abs(encoded.counts)
+    return {
+        "error": jnp.sum(jnp.square(encoded.value(value.dtype) - value)),
+        "power": jnp.sum(jnp.square(value)),
+        "threshold": jnp.mean(encoded.threshold),
+        "spikes": jnp.mean(spikes),
+        "clipped": jnp.sum(encoded.clipped) / max(value.size, 1),
+    }
+
+
+def site_report(
+    site: Site, sums: Mapping[str, Array] | None, num_steps: int, time_steps: int
+) -> SiteReport:
+    """The report of a site, from what `measure` gave; None of one that stays as it is."""
+    fields = (site.name, site.kind, site.shape, site.loops, site.converted, site.reason)
+    if sums is None:
+        return SiteReport(*fields)
+    read = {name: np.asarray(value, np.float64) for name, value in sums.items()}
+    spikes = read["spikes"].mean().item()
+    return SiteReport(
+        *fields, read["threshold"].mean().item(), _ratio(read["error"].sum(), read["power"].sum()),
+        spikes / num_steps, read["clipped"].mean().item(), spikes, time_steps,
+    )
+
+
+def output_error(original: PyTree, converted: PyTree) -> Array:
+    """Sums of squares over the floating outputs, of the change and of the original."""
+    change, power = jnp.zeros(()), jnp.zeros(())
+    for before, after in zip(jax.tree.leaves(original), jax.tree.leaves(converted), strict=True):
+        if jnp.issubdtype(before.dtype, jnp.floating):
+            before, after = before.astype(jnp.float32), after.astype(jnp.float32)
+            change += jnp.sum(jnp.square(after - before))
+            power += jnp.sum(jnp.square(before))
+    return jnp.stack([change, power])
+
+
+def relative(sums: Array) -> float | None:
+    """The root of the ratio that `output_error` gave; None where the original is 0."""
+    change, power = np.asarray(sums, np.float64)
+    return _ratio(change, power)
+
+
+def _ratio(change: float, power: float) -> float | None:
+    ratio = math.sqrt(change / power) if power > 0 else None
+    return ratio if ratio is None or math.isfinite(ratio) else None
