@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import fastsnn_jax as fs
 from fastsnn_jax.checkpoint import CheckpointError
+from fastsnn_jax.conversion import convert as to_spikes
 from fastsnn_jax.data import Examples
 from fastsnn_jax.energy.report import report
 from fastsnn_jax.models import AnnCNN, AnnMLP
@@ -324,7 +324,7 @@ def test_a_loaded_run_is_the_network_before_conversion(finished):
     test = pipeline.load_dataset(convert.saved_config(out)).test
     scored = network.evaluator(model.apply, test)(variables)
     assert scored["accuracy"] == record["ann"]["test_accuracy"]
-    snn = fs.convert(model.apply, variables, network.scaled(jnp.asarray(test.images[:4])))
+    snn = to_spikes(model.apply, variables, network.scaled(jnp.asarray(test.images[:4])))
     assert len([site for site in snn.sites if site.converted]) == 3
 
 

@@ -28,7 +28,7 @@ PLANES = 7  # bits of a count up to 127
 LARGEST_ERROR = 0.25  # of the converted network's output, relative: what 3 spikes of a mean allow
 _BATCH, _TOKENS, _INPUTS, _OUTPUTS = 4, 16, 128, 10
 _HIDDEN = {False: 256, True: 32}  # by smoke
-_MODEL = {
+_MODEL: dict[bool, dict[str, Any]] = {
     False: {"attn_kind": "hybrid_alt", "d_model": 64, "n_heads": 4, "n_layers": 2, "d_ff": 128},
     True: {"attn_kind": "hybrid_alt", "d_model": 32, "n_heads": 2, "n_layers": 2, "d_ff": 48},
 }
@@ -125,7 +125,7 @@ def _conversion(tour: Tour) -> dict[str, Any]:
     variables = ann.init(tour.key, x)
     snn = convert(ann.apply, variables, x)
     y, activity = snn.apply(variables, x)
-    before = ann.apply(variables, x)
+    before = jnp.asarray(ann.apply(variables, x))
     check(y.shape == before.shape, "conversion", f"the output must be {before.shape}", y.shape)
     error = _relative_error(y, before)
     check(error <= LARGEST_ERROR, "conversion", f"relative error must be <= {LARGEST_ERROR}", error)

@@ -24,6 +24,9 @@ class ConvertConfig:
       methods: of conversion, see ``fastsnn_jax.conversion``.
       num_steps: N, the time steps to convert for.
       calibration_samples: training images that set the thresholds.
+      per_channel: a threshold for each channel of a layer, and not one for all of it.
+      dynamic_range: of "dynamic_mean", how many means of a token its N spikes reach to:
+        ``k = N / dynamic_range``.
       epochs: passes over the training images; None takes as many as network and dataset need.
       batch_size, learning_rate: of Adam, with cosine decay.
       label_smoothing, ema_decay, shift, stretch: regularisation; see ``recipes.mnist``.
@@ -41,6 +44,8 @@ class ConvertConfig:
     methods: tuple[str, ...] = METHODS
     num_steps: tuple[int, ...] = (2, 4, 8, 16, 32)
     calibration_samples: int = 1024
+    per_channel: bool = True
+    dynamic_range: float = 6.0
     epochs: int | None = None
     batch_size: int = 128
     learning_rate: float = 3e-3
@@ -78,8 +83,10 @@ class ConvertConfig:
         check_number(where, "ema_decay", self.ema_decay, above=0, at_most=1 - 1e-6)
         check_number(where, "shift", self.shift, at_least=0, at_most=8)
         check_number(where, "stretch", self.stretch, at_least=0, at_most=0.5)
-        if not isinstance(self.smoke, bool):
-            raise TypeError(f"{where}: smoke must be true or false, got {self.smoke}")
+        check_number(where, "dynamic_range", self.dynamic_range, above=0, at_most=1e3)
+        for name in ("per_channel", "smoke"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{where}: {name} must be true or false, got {getattr(self, name)}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain dict; ``ConvertConfig.from_json`` gives the configuration back."""

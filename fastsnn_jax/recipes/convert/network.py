@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from fastsnn_jax._typing import Array, Float, Int, Key, Params
@@ -31,7 +32,8 @@ EVAL_BATCH = 256  # so that 2, 4 or 8 devices share it
 STATISTICS_IMAGES = 4096  # training images that the statistics of BatchNorm are taken over
 _STATISTICS = "batch_stats"
 Model = AnnMLP | AnnCNN
-Forward = Callable[[Params, Array], Array]
+Forward = Callable[..., Any]
+"""``(variables, x) -> logits``."""
 
 
 def build_model(config: ConvertConfig) -> Model:
@@ -74,7 +76,7 @@ def optimiser(
     return optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
 
 
-def make_statistics(model: Model, images: Array) -> Callable[[Params], dict[str, Any]]:
+def make_statistics(model: Model, images: np.ndarray) -> Callable[[Params], dict[str, Any]]:
     """``params -> variables``, with BatchNorm's statistics over ``images`` where there are any.
 
     Means and variances of equal batches, averaged; an image or two may be left out of the last.

@@ -30,6 +30,7 @@ from fastsnn_jax.train import (
 )
 
 FINE_TUNED = "qcfs"  # the method whose thresholds learn
+DYNAMIC = "dynamic_mean"  # the method without any
 
 
 class Measured(NamedTuple):
@@ -63,7 +64,12 @@ def convert_network(
 ) -> Converted:
     """The network in spikes; the first training images set its thresholds."""
     images = network.scaled(jnp.asarray(learn.images[: config.calibration_samples]))
-    return convert(model.apply, variables, images, method=method, num_steps=num_steps)
+    options: dict[str, Any] = {"per_channel": config.per_channel}
+    if method == DYNAMIC:
+        options = {"k": num_steps / config.dynamic_range}
+    return convert(
+        model.apply, variables, images, method=method, num_steps=num_steps, **options
+    )
 
 
 def fine_tune(

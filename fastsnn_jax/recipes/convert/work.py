@@ -62,12 +62,10 @@ def count_work(
     keys = list(synapses)
     shape = signals[-1].events.shape
     outputs = jax.eval_shape(synapses[keys[-1]], jax.ShapeDtypeStruct(shape, jnp.float32)).size
-    zeros = np.zeros((1,), np.int64)
     arrived = [
-        SpikeCount(np.zeros((1, *input_shape), np.int64), np.array([active]), zeros),
-        *(SpikeCount(one.events[None], one.events.sum(keepdims=True).ravel(),
-                     np.array([one.saturated])) for one in signals),
-        SpikeCount(np.zeros((1, outputs), np.int64), zeros, zeros),
+        _counted(np.zeros(input_shape, np.int64), active),
+        *(_counted(one.events, int(one.events.sum()), one.saturated) for one in signals),
+        _counted(np.zeros(outputs, np.int64), 0),
     ]
     adapter = _Synapses(model.synapses, integrate_and_fire())
     counts = count_layers(
@@ -98,3 +96,9 @@ def dense_macs(model: Any, variables: Any, x: Array) -> list[int]:
 def spikes_per_inference(signals: Sequence[Signal], samples: int) -> float:
     """Spikes of all sites, in the mean of the samples."""
     return math.fsum(int(one.events.sum()) for one in signals) / samples
+
+
+def _counted(events: Any, nonzero: Any, saturated: int = 0) -> SpikeCount:
+    """A count over all samples together, as one row."""
+    row: tuple[Any, ...] = (events[None], np.array([nonzero]), np.array([saturated]))
+    return SpikeCount(*row)
