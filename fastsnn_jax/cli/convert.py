@@ -29,7 +29,7 @@ compares accuracy and energy over the number of time steps.
 
 Thresholds and fine-tuning see training images only; the test images are run once for each figure.
 --data-dir holds MNIST either as TensorFlow Datasets prepared it or as its four IDX files, plain or
-.gz. --smoke takes the first 640 training and 256 test images, two epochs, N = 2 and 4.
+.gz. --smoke takes the first 640 training and 256 test images, two epochs, one method, N = 2.
 """
 KIND = "convert"
 

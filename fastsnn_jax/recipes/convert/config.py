@@ -110,16 +110,21 @@ class ConvertConfig:
 
 
 def preset(smoke: bool = False, **overrides: Any) -> ConvertConfig:
-    """Configuration with fields replaced; ``smoke`` takes two epochs and two numbers of steps.
+    """Configuration with fields replaced; ``smoke`` takes two epochs, one method and N.
 
     Raises:
       ValueError, TypeError: unknown field, or a value that is not allowed.
 
     >>> preset(smoke=True, model="mlp").num_steps
-    (2, 4)
+    (2,)
     """
-    fields = {"epochs": 2, "num_steps": (2, 4), "calibration_samples": 64} if smoke else {}
+    fields = _SMOKE if smoke else {}
     return ConvertConfig.from_json({**fields, "smoke": smoke, **overrides})
+
+
+_SMOKE: dict[str, Any] = {
+    "epochs": 2, "methods": ("mse",), "num_steps": (2,), "calibration_samples": 64,
+}
 
 
 def _tuple(where: str, name: str, values: Any) -> tuple:
