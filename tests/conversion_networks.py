@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
+
 class Network(NamedTuple):
     apply: Any
     variables: Any
@@ -68,8 +69,8 @@ def nnx_mlp():
             self.hidden = nnx.Linear(5, 7, rngs=rngs)
             self.inner = nnx.Linear(7, 7, use_bias=False, rngs=rngs)
             self.out = nnx.Linear(7, 2, use_bias=False, rngs=rngs)
-            self.hidden.kernel.value, self.hidden.bias.value = HIDDEN, BIAS
-            self.inner.kernel.value, self.out.kernel.value = INNER, OUT
+            self.hidden.kernel[...], self.hidden.bias[...] = HIDDEN, BIAS
+            self.inner.kernel[...], self.out.kernel[...] = INNER, OUT
 
         def __call__(self, x):
             return self.out(nnx.gelu(self.inner(nnx.relu(self.hidden(x)))))
@@ -136,7 +137,7 @@ def resnet_block():
 
 
 def transformer():
-    return of_module(Transformer(), np.random.default_rng(0).integers(0, 11, (2, 5)).astype(np.int32))
+    return of_module(Transformer(), np.arange(10, dtype=np.int32).reshape(2, 5)[:, ::-1])
 
 
 def stack():

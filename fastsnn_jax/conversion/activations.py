@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastsnn_jax.energy import op_rules
 from fastsnn_jax.jaxpr import Equation
 
 PROBES = np.array([  # around the corners of the hard functions, and numbers that are no corner
@@ -51,6 +52,11 @@ def is_affine(values: np.ndarray) -> bool:
 def is_identity(values: np.ndarray) -> bool:
     """True where the values are those of `PROBES` themselves."""
     return _close(values, PROBES, 1e-12)
+
+
+def is_elementwise(primitive: str) -> bool:
+    """True of primitives that give each element of the result from those at its place."""
+    return primitive in _NUMPY or op_rules.is_elementwise(primitive)
 
 
 def at_probes(equation: Equation, operands: Sequence[np.ndarray | float]) -> np.ndarray | None:
@@ -97,7 +103,10 @@ def _convert(params: Mapping[str, Any], x: Any) -> np.ndarray:
 
 
 def _select(params: Mapping[str, Any], which: Any, *cases: Any) -> np.ndarray:
-    return np.where(np.asarray(which, bool), *reversed(cases)) if len(cases) == 2 else np.nan * PROBES
+    if len(cases) != 2:
+        return np.full_like(PROBES, np.nan)
+    no, yes = cases
+    return np.where(np.asarray(which, bool), yes, no)
 
 
 def _plain(function: Callable) -> Callable:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from fastsnn_jax import jaxpr
 from fastsnn_jax._checks import check, fail
-from fastsnn_jax._typing import Array, Float, Int, PyTree
+from fastsnn_jax._typing import Array, Int, PyTree
 from fastsnn_jax.conversion.converted import Converted
 from fastsnn_jax.conversion.linear import is_linear
 from fastsnn_jax.conversion.methods import is_signed
@@ -25,13 +25,13 @@ def anytime(
     """Classifies with as many bit planes of the last layer's input as it takes.
 
     The logits are linear in the spikes of the last site, ``y = A (V s) + b``. After the first
-    planes of ``|s|`` the rest of each count is at most r = 2^(planes left) - 1, so the difference
-    of the best logit and logit k can change by
+    planes the rest of ``|s_j|`` is at most r_j = min(2^(planes left) - 1, N - |s_j| so far), so
+    that logit k can come nearer to the best one by no more than
 
-        r sum_j V_j max(0, A_kj - A_best,j)          unsigned
-        r sum_j V_j |A_kj - A_best,j|                signed
+        sum_j V_j r_j max(0, g_j (A_kj - A_best,j))     g_j: the sign of s_j
+        sum_j V_j r_j |A_kj - A_best,j|                 where a signed neuron has not fired yet
 
-    at most. A sample stops at the first plane from which all differences are larger than that: its
+    A sample stops at the first plane after which every logit is farther away than that: its
     prediction is that of all planes.
 
     Args:
@@ -51,7 +51,7 @@ def anytime(
     >>> snn = convert(lambda w, x: jax.nn.relu(x) @ w, variables,
     ...               jnp.array([[7.0, 1.0], [3.0, 2.0]]), method="max", num_steps=7)
     >>> [each.tolist() for each in anytime(snn, variables, jnp.array([[7.0, 1.0], [3.0, 2.0]]))]
-    [[0, 0], [2, 3]]
+    [[0, 0], [1, 3]]
     """
     return jax.jit(partial(_anytime, network))(network.split(variables), x)
 
@@ -71,44 +71,41 @@ def _anytime(network: Converted, variables: PyTree, x: PyTree) -> tuple[Array, A
     full, (counts, threshold) = run()
     check(full.ndim == 2, "anytime", "the output must be logits [B, K]", full.shape)
     logits, push = jax.linearize(lambda value: run(value)[0], counts * threshold)
-    size, planes = jnp.abs(counts).astype(jnp.int32), network.method.num_steps.bit_length()
-    left = planes - 1 - jnp.arange(planes, dtype=jnp.int32)
+    columns = _columns(push, logits, counts, threshold)
+    most, signed = network.method.num_steps, is_signed(network.method, site)
+    size, sign = jnp.abs(counts).astype(jnp.int32), jnp.sign(counts)
+    sample, labels = jnp.arange(len(logits)), jnp.arange(logits.shape[1])
+    terms = most * jnp.max(jnp.sum(jnp.abs(columns), axis=2), axis=0)
+    rounding = ROUNDING * (terms + jnp.max(jnp.abs(logits), axis=1))
 
-    def first(left: Array) -> Array:
-        """Logits without the last ``left`` planes."""
+    def look(left: Array) -> tuple[Array, Array]:
+        """The best class when ``left`` planes are to come, and whether it is the answer."""
         rest = size & ((1 << left) - 1)
-        return logits - push(jnp.sign(counts) * rest * threshold)
+        so_far = logits - push(sign * rest * threshold)
+        best = jnp.argmax(so_far, axis=1)
+        ahead = jnp.take_along_axis(so_far, best[:, None], axis=1) - so_far
+        known = size - rest
+        reach = jnp.minimum((1 << left) - 1, most - known).reshape(len(logits), -1)
+        side = jnp.where(known > 0, sign, 0.0 if signed else 1.0).reshape(reach.shape)
+        gains = columns - columns[best, sample]
+        gains = jnp.where(side == 0, jnp.abs(gains), jnp.maximum(gains * side, 0))
+        nearer = jnp.sum(gains * reach, axis=2).T + rounding[:, None]
+        return best, jnp.all((ahead > nearer) | (labels == best[:, None]), axis=1)
 
-    so_far = jax.lax.map(first, left)  # [planes, B, K]
-    changes = _changes(push, logits, counts, threshold, is_signed(network.method, site))
-    best, sample = jnp.argmax(so_far, axis=-1), jnp.arange(len(logits))
-    ahead = jnp.take_along_axis(so_far, best[..., None], axis=-1) - so_far
-    rounding = network.method.num_steps * jnp.max(changes, axis=(1, 2))
-    rounding = ROUNDING * (rounding + jnp.max(jnp.abs(logits), axis=1))
-    rest = ((1 << left) - 1)[:, None, None] * changes[sample, best] + rounding[:, None]
-    others = jnp.arange(logits.shape[1]) != best[..., None]
-    decided = jnp.all((ahead > rest) | ~others, axis=-1).at[-1].set(True)
-    used = jnp.argmax(decided, axis=0)
-    best = best.at[-1].set(jnp.argmax(full, axis=-1))  # after all planes that of apply itself
+    planes = most.bit_length()
+    best, decided = jax.lax.map(look, jnp.arange(planes - 1, -1, -1, dtype=jnp.int32))
+    best = best.at[-1].set(jnp.argmax(full, axis=1))  # after all planes that of apply itself
+    used = jnp.argmax(decided.at[-1].set(True), axis=0)
     return best[used, sample], used.astype(jnp.int32) + 1
 
 
-def _changes(
-    push: Callable, logits: Array, counts: Array, threshold: Array, signed: bool
-) -> Float[Array, "B K K"]:
-    """``[b, i, k]``: how far one more of every count can raise logit k above logit i."""
+def _columns(push: Callable, logits: Array, counts: Array, threshold: Array) -> Array:
+    """``[k, b, j]``: what one more of count j adds to logit k of sample b."""
     weight = jnp.broadcast_to(threshold, counts.shape)
     pull = jax.linear_transpose(push, weight)
     hot = jnp.eye(logits.shape[1], dtype=logits.dtype)
     columns = jax.lax.map(lambda row: pull(jnp.broadcast_to(row, logits.shape))[0] * weight, hot)
-    columns = columns.reshape(*columns.shape[:2], -1)  # [K, B, N]
-
-    def above(column: Array) -> Array:
-        gains = columns - column
-        gains = jnp.abs(gains) if signed else jnp.maximum(gains, 0)
-        return jnp.sum(gains, axis=-1)
-
-    return jnp.transpose(jax.lax.map(above, columns), (2, 0, 1))
+    return columns.reshape(*columns.shape[:2], -1)
 
 
 def _keep(site: Site, encoded: Any, value: Array) -> tuple[Array, Array]:

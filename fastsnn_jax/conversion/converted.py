@@ -1,4 +1,4 @@
-"""ANN to SNN: any JAX function, with spikes where it had numbers."""
+"""A converted network: a function with spikes where it had numbers, on counts and in time."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -10,15 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fastsnn_jax._checks import check, check_choice, check_count, fail
+from fastsnn_jax._checks import check, check_count, fail
 from fastsnn_jax._typing import Array, PyTree
 from fastsnn_jax.activity import SpikeCount
-from fastsnn_jax.conversion import methods, report, stepping, trains
+from fastsnn_jax.conversion import stepping, trains
 from fastsnn_jax.conversion.methods import Encoded, Method
 from fastsnn_jax.conversion.program import Program
 from fastsnn_jax.conversion.report import ConversionReport
-from fastsnn_jax.conversion.sites import KINDS, Site
-from fastsnn_jax.conversion.temporal import MODES
+from fastsnn_jax.conversion.sites import Site
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +154,7 @@ class Converted:
         )
         batch, *_ = *jnp.shape(jax.tree.leaves(x)[0]), 1
         activity = {
-            site.name: _spike_count(*records[site.name], len(site.loops), batch)
+            site.name: _spike_count(records[site.name], len(site.loops), batch)
             for site in program.converted
         }
         return output, activity
@@ -172,115 +171,16 @@ class Converted:
                     raise fail("Converted", f"thresholds of {name} must be finite", value)
 
 
-def convert(
-    apply_fn: Callable, variables: PyTree, calibration_batch: PyTree, *,
-    method: str = "dynamic_mean", sites: str = "activations", strict: bool = False,
-    temporal: str = "layerwise", **options: Any,
-) -> Converted:
-    """Converts any JAX function into a spiking network.
-
-    Args:
-      apply_fn: ``apply_fn(variables, x) -> y``, from any framework or none.
-      variables: its parameters, a pytree.
-      calibration_batch: an ``x``, an array or a pytree of arrays, batch first.
-      method: how numbers become spikes, see ``conversion.methods``.
-      sites: "activations" puts spikes in place of activation functions' results, "synapses" at the
-        input of every product with a parameter, so that its multiplications become additions.
-      strict: refuse a function of which something stays as it is.
-      temporal: of `Converted.step`: "layerwise" or "differences", see ``conversion.temporal``.
-      **options: of the method: ``k``, ``num_steps``, ``percentile``, ``per_channel``, ``signed``,
-        ``initial``.
-
-    Returns:
-      The spiking network, with a report of every site.
-
-    Raises:
-      ValueError: where nothing can be converted; for an unknown method, kind of site or option; for
-        a batch that is empty, not finite or of a shape the function does not take.
-      TypeError: where ``apply_fn`` is not callable or the batch holds what is not an array.
-
-    >>> def mlp(variables, x):
-    ...     return jax.nn.relu(x @ variables["hidden"]) @ variables["out"]
-    >>> variables = {"hidden": jnp.eye(3), "out": jnp.ones((3, 1))}
-    >>> x = jnp.array([[0.5, -1.0, 1.0], [0.25, 0.75, -0.5]])
-    >>> snn = convert(mlp, variables, x, method="max", num_steps=4)
-    >>> y, activity = snn.apply(variables, x)
-    >>> y.tolist(), activity["site0:relu"].events.tolist()
-    ([[1.5], [1.0]], [[2.0, 0.0, 4.0], [1.0, 3.0, 0.0]])
-    """
-    if not callable(apply_fn):
-        raise TypeError(f"convert: apply_fn must be callable, got {apply_fn!r}")
-    check_choice("convert", "sites", sites, KINDS)
-    check_choice("convert", "temporal", temporal, MODES)
-    built = methods.build(method, options)
-    check(temporal == "layerwise" or method != "dynamic_mean", "convert",
-          "a threshold per token is known when its whole input has come", "temporal='differences'",
-          "use temporal='layerwise' or a calibrated method")
-    _check_batch(calibration_batch)
-    program = Program.trace(apply_fn, variables, calibration_batch, sites)
-    _check_sites(program.sites, strict, sites)
-    calibrate = jax.jit(partial(program.calibrate, built))
-    thresholds = calibrate(variables, calibration_batch)
-    for name, feed in jax.device_get(thresholds).items():
-        for value in feed.values():
-            check(bool(np.all(np.isfinite(value))), "convert",
-                  f"the values at {name} must be finite over the calibration batch",
-                  "a threshold that is not")
-    coding = trains.natural_coding(built, program.sites)
-    told = _report(program, built, coding, thresholds, apply_fn, variables, calibration_batch)
-    return Converted(apply_fn, built, sites, coding, temporal, program.sites,
-                     {"model": variables, "sites": thresholds}, told)
-
-
-def _report(program, method, coding, thresholds, apply_fn, variables, x) -> ConversionReport:
-    @jax.jit
-    def measured(thresholds, variables, x):
-        output, sums = program.count(method, thresholds, variables, x, report.measure)
-        return report.output_error(apply_fn(variables, x), output), sums
-
-    error, sums = jax.device_get(measured(thresholds, variables, x))
-    planes = trains.num_planes(coding, method.num_steps)
-    entries = tuple(
-        report.site_report(site, sums.get(site.name), method.num_steps, planes)
-        for site in program.sites
-    )
-    return ConversionReport(method.name, method.num_steps, coding, entries, report.relative(error))
-
-
-def _check_batch(batch: PyTree) -> None:
-    leaves = jax.tree.leaves(batch)
-    check(bool(leaves), "convert", "calibration_batch must hold at least one array", batch)
-    for leaf in leaves:
-        if not isinstance(leaf, (jax.Array, np.ndarray)):
-            raise TypeError(f"convert: calibration_batch must hold arrays, got {leaf!r}")
-        check(leaf.ndim > 0 and leaf.size > 0, "convert",
-              "calibration_batch must have a batch axis and at least one sample",
-              f"shape {leaf.shape}")
-        if jnp.issubdtype(leaf.dtype, jnp.floating):
-            check(bool(jnp.all(jnp.isfinite(leaf))), "convert",
-                  "calibration_batch must be finite", "NaN or infinity")
-
-
-def _check_sites(found: tuple[Site, ...], strict: bool, kind: str) -> None:
-    left = [f"{site.name} ({site.reason})" for site in found if not site.converted]
-    seen = "; ".join(left) or "none"
-    check(any(site.converted for site in found), "convert",
-          f"the function must have {kind} that can spike", seen,
-          "give its parameters as variables and its input as the batch")
-    check(not strict or not left, "convert", "strict allows no leftovers", seen)
-
-
-def _spikes(coding: str, num_steps: int, site: Site, encoded: Encoded | None, value: Array):
+def _spikes(coding: str, num_steps: int, site: Site, encoded: Encoded, value: Array):
     """Spikes of each neuron, and the numbers that were clipped."""
     del site, value
-    assert encoded is not None
     counts = jax.lax.stop_gradient(encoded.counts)
     return trains.spikes_of(counts, coding, num_steps), encoded.clipped
 
 
-def _spike_count(events: Array, clipped: Array, loops: int, batch: int) -> SpikeCount:
+def _spike_count(record: tuple[Array, Array], loops: int, batch: int) -> SpikeCount:
     """The counts of a site, per sample; its leading axes are those of the loops."""
-    events, clipped = (_per_sample(array, loops, batch) for array in (events, clipped))
+    events, clipped = (_per_sample(array, loops, batch) for array in record)
     nonzero = jnp.sum(events, axis=tuple(range(1, events.ndim))).astype(jnp.int32)
     saturated = jnp.sum(clipped, axis=tuple(range(1, clipped.ndim)), dtype=jnp.int32)
     return SpikeCount(events, nonzero, saturated)

@@ -52,7 +52,7 @@ def is_linear(equation: Equation, moving: Sequence[bool]) -> bool:
 
 
 def addends(equation: Equation) -> range:
-    """Operands that a linear equation adds, places or chooses, each into its own part of the result.
+    """Operands that a linear equation adds, places or chooses, each a part of the result.
 
     What is held among them adds its share once; every other held operand is a factor or an index.
     """

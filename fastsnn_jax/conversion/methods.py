@@ -17,6 +17,10 @@ what an integrate-and-fire neuron with reset by subtraction fires in N steps whe
 ``initial * V`` and its input is constant or comes first: at 1/2, the default, x / V is rounded,
 halves upward. A signed site is a pair of such neurons, for x and for -x: halves go away from 0.
 dynamic_mean rounds halves to even, see ``neurons.adaptive_threshold``.
+
+``smooth`` evens out channels with outliers in front of a product: V is that of x_j / c_j, and of
+channel j it is c_j V, with c_j = sqrt(max |x_j| / max |w_j|) (Xiao 2023, arXiv:2211.10438, equation
+4 at 1/2). Its weights may take c_j up; here they stay as they are.
 """
 
 from collections.abc import Callable, Mapping
@@ -61,6 +65,7 @@ class DynamicMean:
     k: float = 3.0
     num_steps: int = 127
     signed: bool | None = None
+    smooth: bool = False
 
     name = "dynamic_mean"
     learnt = False
@@ -69,14 +74,19 @@ class DynamicMean:
         check_number("convert", "k", self.k, above=0.0, at_most=1e6)
         _check_common(self)
 
-    def calibrate(self, site: Site, value: Array) -> dict[str, Array]:
-        """Nothing: the threshold follows from the value."""
-        del site, value
-        return {}
+    def calibrate(self, site: Site, value: Array, weight: Array | None) -> dict[str, Array]:
+        """Nothing but the smoothing: the threshold follows from the value."""
+        return {"scale": _smoothing(site, value, weight)} if self.smooth else {}
 
     def encode(self, site: Site, feed: Mapping[str, Array], value: Array) -> Encoded:
         """Counts against the mean over the site's channels, each token for itself."""
-        del feed
+        if "scale" in feed:
+            scale = _spread(site, lax.stop_gradient(feed["scale"]), value)
+            encoded = self._fire(site, (value / scale).astype(value.dtype))
+            return encoded._replace(threshold=encoded.threshold * scale)
+        return self._fire(site, value)
+
+    def _fire(self, site: Site, value: Array) -> Encoded:
         neuron = adaptive_threshold(self.k, signed=is_signed(self, site), limit=self.num_steps)
         last = tuple(range(value.ndim - len(site.channels), value.ndim))
         tokens = jnp.moveaxis(value, site.channels, last)
@@ -98,6 +108,7 @@ class Calibrated:
     per_channel: bool = False
     signed: bool | None = None
     initial: float = 0.5
+    smooth: bool = False
 
     def __post_init__(self) -> None:
         check_number("convert", "percentile", self.percentile, above=0.0, at_most=100.0)
@@ -110,23 +121,27 @@ class Calibrated:
         """True where gradients reach the thresholds."""
         return self.name == "qcfs"
 
-    def calibrate(self, site: Site, value: Array) -> dict[str, Array]:
+    def calibrate(self, site: Site, value: Array, weight: Array | None) -> dict[str, Array]:
         """The threshold, a number or one for each channel; 1 / N where nothing ever arrives."""
+        if self.smooth:
+            scale = _smoothing(site, value, weight)
+            return {"threshold": self._threshold(site, value / _spread(site, scale, value)) * scale}
+        return {"threshold": self._threshold(site, value)}
+
+    def _threshold(self, site: Site, value: Array) -> Array:
         channels = site.channels if self.per_channel else ()
         others = tuple(axis for axis in range(value.ndim) if axis not in channels)
         value = _wide(value)
         size = jnp.abs(value) if is_signed(self, site) else jnp.maximum(value, 0)
         extent = _EXTENTS[self.name](self, site, size, others)
-        return {"threshold": jnp.where(extent == 0, 1.0, extent) / self.num_steps}
+        return jnp.where(extent == 0, 1.0, extent) / self.num_steps
 
     def encode(self, site: Site, feed: Mapping[str, Array], value: Array) -> Encoded:
         """Counts against the site's threshold."""
         threshold = feed["threshold"]
         if not self.learnt:
             threshold = lax.stop_gradient(threshold)
-        if threshold.ndim:
-            others = [axis for axis in range(value.ndim) if axis not in site.channels]
-            threshold = lax.expand_dims(threshold, others)
+        threshold = _spread(site, threshold, value)
         return self._fire(site, _wide(value), jnp.maximum(threshold, LEAST_THRESHOLD))
 
     def _fire(self, site: Site, value: Array, threshold: Array) -> Encoded:
@@ -143,11 +158,11 @@ class Calibrated:
 Method: TypeAlias = DynamicMean | Calibrated
 
 METHODS = ("dynamic_mean", "max", "percentile", "mse", "ltb", "qcfs")
+_CALIBRATED_OPTIONS = ("num_steps", "per_channel", "signed", "initial", "smooth")
 _OPTIONS = {
-    "dynamic_mean": ("k", "num_steps", "signed"),
-    "percentile": ("num_steps", "per_channel", "signed", "initial", "percentile"),
+    "dynamic_mean": ("k", "num_steps", "signed", "smooth"),
+    "percentile": (*_CALIBRATED_OPTIONS, "percentile"),
 }
-_CALIBRATED_OPTIONS = ("num_steps", "per_channel", "signed", "initial")
 
 
 def build(name: str, options: Mapping[str, Any]) -> Method:
@@ -170,6 +185,27 @@ def build(name: str, options: Mapping[str, Any]) -> Method:
 def is_signed(method: Method, site: Site) -> bool:
     """Whether a site's spikes carry signs: those of a value that may be negative, unless told."""
     return not site.nonnegative if method.signed is None else method.signed
+
+
+def _smoothing(site: Site, value: Array, weight: Array | None) -> Array:
+    """What each channel is divided by; its weights take it up, so nothing else changes."""
+    assert weight is not None  # of a product, as convert has checked
+    others = tuple(axis for axis in range(value.ndim) if axis not in site.channels)
+    theirs = jnp.max(jnp.abs(_wide(value)), axis=others)
+    first = tuple(range(theirs.ndim))
+    kernel = jnp.moveaxis(jnp.abs(_wide(weight)), site.partners, first)
+    ours = jnp.max(kernel, axis=tuple(range(theirs.ndim, kernel.ndim)))
+    if theirs.shape != ours.shape:  # of a grouped convolution: the kernel has one group's inputs
+        ours = jnp.tile(ours, theirs.shape[0] // ours.shape[0])
+    scale = jnp.sqrt(theirs) / jnp.sqrt(ours)
+    return jnp.where(jnp.isfinite(scale) & (scale > 0), scale, 1.0)
+
+
+def _spread(site: Site, each: Array, value: Array) -> Array:
+    """A number for each channel against the value; a single number as it is."""
+    if not each.ndim:
+        return each
+    return lax.expand_dims(each, [axis for axis in range(value.ndim) if axis not in site.channels])
 
 
 def _largest(method: Calibrated, site: Site, size: Array, others: tuple[int, ...]) -> Array:
@@ -213,6 +249,7 @@ _EXTENTS: dict[str, Callable[[Calibrated, Site, Array, tuple[int, ...]], Array]]
 def _check_common(method: Method) -> None:
     check_count("convert", "num_steps", method.num_steps)
     check(method.num_steps <= 2**24, "convert", f"num_steps must be <= {2**24}", method.num_steps)
+    _check_flag("smooth", method.smooth)
     if method.signed is not None:
         _check_flag("signed", method.signed)
 

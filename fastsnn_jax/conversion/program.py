@@ -14,9 +14,9 @@ from fastsnn_jax.conversion import threaded
 from fastsnn_jax.conversion.methods import Encoded, Method
 from fastsnn_jax.conversion.sites import Site, find
 from fastsnn_jax.energy.origins import DATA, PARAMETER
-from fastsnn_jax.jaxpr import Path
+from fastsnn_jax.jaxpr import Equation, Path
 
-Record = Callable[[Site, Encoded | None, Array], Any]
+Record = Callable[[Site, Encoded, Array], Any]
 """``record(site, encoded, value)``: what a run keeps of a site."""
 
 
@@ -36,9 +36,9 @@ class Program:
 
     @classmethod
     def trace(cls, apply_fn: Callable, variables: PyTree, x: PyTree, kind: str) -> "Program":
-        """Traces ``apply_fn(variables, x)``; ValueError with its own words where it does not run."""
-        try:
-            closed, tree = jaxpr.trace(apply_fn, variables, x)
+        """Traces ``apply_fn(variables, x)``; ValueError in its words where it does not run."""
+        try:  # a lambda: methods of some modules cannot be hashed
+            closed, tree = jaxpr.trace(lambda variables, x: apply_fn(variables, x), variables, x)
         except (TypeError, ValueError, RuntimeError) as error:  # flax raises all three
             shapes = jax.tree.map(jnp.shape, x)
             raise fail("convert", "apply_fn(variables, x) must run",
@@ -57,11 +57,8 @@ class Program:
 
     def calibrate(self, method: Method, variables: PyTree, x: PyTree) -> dict[str, Any]:
         """What the method keeps of each site, by its name, from one run of the original."""
-        def keep(site: Site, encoded: Encoded | None, value: Array) -> Any:
-            del encoded
-            return method.calibrate(site, value)
-
-        return self._run(None, {}, variables, x, keep, {})[1]
+        rules = {site.path: _observing(site, method) for site in self.converted}
+        return self._run(rules, {}, variables, x)[1]
 
     def count(
         self, method: Method, feeds: Mapping[str, Any], variables: PyTree, x: PyTree,
@@ -71,11 +68,12 @@ class Program:
 
         The values that are ``given`` go on in place of those of their sites.
         """
-        return self._run(method, feeds, variables, x, record, given or {})
-
-    def _run(self, method, feeds, variables, x, record, given):
-        rules = {site.path: _rule(site, method, record, given.get(site.name))
+        given = given or {}
+        rules = {site.path: _counting(site, method, record, given.get(site.name))
                  for site in self.converted}
+        return self._run(rules, feeds, variables, x)
+
+    def _run(self, rules, feeds, variables, x):
         operands = jax.tree.leaves((variables, x))
         outputs, records = threaded.run(self.closed, operands, rules, self.by_path(feeds))
         named = {site.name: records[site.path] for site in self.converted}
@@ -84,28 +82,38 @@ class Program:
 
 def count_rules(program: Program, method: Method) -> dict[Path, threaded.Rule]:
     """Rules that put spikes in the place of a program's sites and keep nothing."""
-    return {site.path: _rule(site, method, lambda *_: ()) for site in program.converted}
+    return {site.path: _counting(site, method, lambda *_: ()) for site in program.converted}
 
 
-def _rule(
-    site: Site, method: Method | None, record: Record, given: Array | None = None
+def _observing(site: Site, method: Method) -> threaded.Rule:
+    """Leaves a site as it is, and keeps what the method makes of it."""
+    def rule(equation: Equation, operands: list[Any], feed: Any) -> tuple[list[Any], Any]:
+        del feed
+        outputs = equation.bind(operands)
+        if site.operand is None:
+            return outputs, method.calibrate(site, outputs[0], None)
+        value, weight = operands[site.operand], operands[1 - site.operand]
+        return outputs, method.calibrate(site, value, weight)
+
+    return rule
+
+
+def _counting(
+    site: Site, method: Method, record: Record, given: Array | None = None
 ) -> threaded.Rule:
-    """Puts the value of the spikes in a site's place; without a method leaves it as it is."""
+    """Puts the value of the spikes, or the one given, in a site's place."""
     def spoken(feed: Any, value: Array) -> tuple[Array, Any]:
-        if method is None:
-            return value, record(site, None, value)
         encoded = method.encode(site, feed, value)
         heard = encoded.value(value.dtype) if given is None else given.astype(value.dtype)
         return heard, record(site, encoded, value)
 
-    def at_result(equation, operands, feed):
-        first, *others = equation.bind(operands)
-        first, recorded = spoken(feed, first)
-        return [first, *others], recorded
-
-    def at_operand(equation, operands, feed):
+    def rule(equation: Equation, operands: list[Any], feed: Any) -> tuple[list[Any], Any]:
+        if site.operand is None:
+            first, *others = equation.bind(operands)
+            first, recorded = spoken(feed, first)
+            return [first, *others], recorded
         operands = list(operands)
         operands[site.operand], recorded = spoken(feed, operands[site.operand])
         return equation.bind(operands), recorded
 
-    return at_result if site.operand is None else at_operand
+    return rule

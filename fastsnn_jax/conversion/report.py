@@ -96,9 +96,8 @@ class ConversionReport:
         return "\n".join([title, *(f"  {line}" for line in table(rows))])
 
 
-def measure(site: Site, encoded: Encoded | None, value: Array) -> dict[str, Array]:
+def measure(site: Site, encoded: Encoded, value: Array) -> dict[str, Array]:
     """Sums that `site_report` reads, of one run of a site."""
-    assert encoded is not None
     value = value.astype(encoded.counts.dtype)
     spikes = jnp.abs(encoded.counts)
     return {

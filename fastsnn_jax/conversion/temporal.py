@@ -3,16 +3,16 @@
 Every number x of the network is a sum over the steps, and a step passes its share x_t on.
 
     linear       y_t = f(x_t); a bias or another constant is added in the first step
-    nonlinear    y_t = f(X_t) - f(X_(t-1)), X_t = x_0 + ... + x_t, f(X_(-1)) = 0        "differences"
-                 y_t = f(X_t) in the step that completes X, else 0                      "layerwise"
+    nonlinear    y_t = f(X_t) - f(X_(t-1)), of the sums X_t = x_0 + ... + x_t     "differences"
+                 y_t = f(X_t) in the step that completes X, else 0                "layerwise"
     a site       counts s of X_t, given out as spikes
 
 Layerwise, a site waits for its whole input and then fires the planes of ``codings``, one each step.
 By differences it fires at once, at most one spike a step and of either sign, whenever the count of
-what has come so far is not the number of its spikes so far: f(a) - b in {-1, 0, 1}. Either way the
-shares of the output add up to what the network gives on counts, once all trains are over.
+what has come so far is not the sum of its spikes so far. Either way the shares of the output add up
+to what the network gives on counts, once all trains are over.
 
-A loop with a predicate made of data, and a cond, is a nonlinear operation as a whole.
+A cond, and a loop whose number of turns is not fixed, is a nonlinear operation as a whole.
 
 Source of the differences: Jiang et al. 2024, ICLR (STA); of the neuron that takes spikes back: You
 et al. 2024, ICML (SpikeZIP-TF, ST-BIF).
@@ -22,7 +22,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
