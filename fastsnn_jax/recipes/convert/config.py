@@ -25,6 +25,7 @@ class ConvertConfig:
       num_steps: N, the time steps to convert for.
       calibration_samples: training images that set the thresholds.
       per_channel: a threshold for each channel of a layer, and not one for all of it.
+      recalibrate: takes BatchNorm's statistics again over the spikes of the calibration images.
       dynamic_range: of "dynamic_mean", how many means of a token its N spikes reach to:
         ``k = N / dynamic_range``.
       epochs: passes over the training images; None takes as many as network and dataset need.
@@ -45,6 +46,7 @@ class ConvertConfig:
     num_steps: tuple[int, ...] = (2, 4, 8, 16, 32)
     calibration_samples: int = 1024
     per_channel: bool = True
+    recalibrate: bool = True
     dynamic_range: float = 6.0
     epochs: int | None = None
     batch_size: int = 128
@@ -84,7 +86,7 @@ class ConvertConfig:
         check_number(where, "shift", self.shift, at_least=0, at_most=8)
         check_number(where, "stretch", self.stretch, at_least=0, at_most=0.5)
         check_number(where, "dynamic_range", self.dynamic_range, above=0, at_most=1e3)
-        for name in ("per_channel", "smoke"):
+        for name in ("per_channel", "recalibrate", "smoke"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{where}: {name} must be true or false, got {getattr(self, name)}")
 

@@ -30,7 +30,7 @@ from fastsnn_jax.train import (
 NUM_CLASSES = 10
 EVAL_BATCH = 256  # so that 2, 4 or 8 devices share it
 STATISTICS_IMAGES = 4096  # training images that the statistics of BatchNorm are taken over
-_STATISTICS = "batch_stats"
+STATISTICS = "batch_stats"  # the collection of BatchNorm
 Model = AnnMLP | AnnCNN
 Forward = Callable[..., Any]
 """``(variables, x) -> logits``."""
@@ -88,15 +88,15 @@ def make_statistics(model: Model, images: np.ndarray) -> Callable[[Params], dict
     def statistics(params: Params, batches: Array) -> Params:
         def of_batch(batch):
             _, updated = model.apply(
-                {"params": params}, scaled(batch), train=True, mutable=[_STATISTICS]
+                {"params": params}, scaled(batch), train=True, mutable=[STATISTICS]
             )
-            return updated.get(_STATISTICS, {})
+            return updated.get(STATISTICS, {})
 
         return jax.tree.map(lambda leaf: leaf.mean(0), jax.lax.map(of_batch, batches))
 
     def variables(params: Params) -> dict[str, Any]:
         measured = statistics(params, batches)
-        return {"params": params} | ({_STATISTICS: measured} if measured else {})
+        return {"params": params} | ({STATISTICS: measured} if measured else {})
 
     return variables
 
@@ -148,6 +148,6 @@ def _in_training(model: Model) -> Forward:
     """Normalisation by the batch, whose statistics are not kept."""
 
     def forward(params: Params, x: Array) -> Array:
-        return model.apply({"params": params}, x, train=True, mutable=[_STATISTICS])[0]
+        return model.apply({"params": params}, x, train=True, mutable=[STATISTICS])[0]
 
     return forward

@@ -38,7 +38,7 @@ from fastsnn_jax.train import Interrupted, Journal, Progress
 FINE_TUNED = "fine_tuned"  # directory of the fine-tuning's checkpoints
 _SPLIT_SEED = 0  # the held-out images are the same in every run, whatever its seed
 _SMOKE_SIZES = {"train": 640, "test": 256}
-_EPOCHS = {("mnist", "mlp"): 20, ("mnist", "cnn"): 10, ("digits", "mlp"): 60, ("digits", "cnn"): 40}
+_EPOCHS = {("mnist", "mlp"): 20, ("mnist", "cnn"): 6, ("digits", "mlp"): 60, ("digits", "cnn"): 40}
 _BASELINES = ("ann_float32", "ann_int8")
 Records = dict[str, dict[str, Any]]
 Say = Callable[[str], Any]
@@ -173,10 +173,10 @@ def _run_model(
     conversions, shown = [], None
     combinations = itertools.product(settled.methods, settled.num_steps)
     for method, steps in combinations:
-        converted = spiking.convert_network(settled, model, variables, learn, method, steps)
-        shown = spiking.measure(
-            converted, converted.variables, model, dataset.test, steps, macs
+        converted, calibrated = spiking.convert_network(
+            settled, model, variables, learn, method, steps
         )
+        shown = spiking.measure(converted, calibrated, model, dataset.test, steps, macs)
         report = converted.report.as_dict()
         conversions.append(shown.conversion(method, steps))
         say(_told(conversions[-1], before))
@@ -184,11 +184,11 @@ def _run_model(
     if settled.fine_tune_epochs:
         steps = settled.fine_tune_steps
         say(f"fine-tuning {spiking.FINE_TUNED} at N = {steps}")
-        converted = spiking.convert_network(
+        converted, calibrated = spiking.convert_network(
             settled, model, variables, learn, spiking.FINE_TUNED, steps
         )
         tuned = spiking.fine_tune(
-            settled, converted, learn, Checkpoints(out / FINE_TUNED), resume, progress
+            settled, converted, calibrated, learn, Checkpoints(out / FINE_TUNED), resume, progress
         )
         shown = spiking.measure(converted, tuned, model, dataset.test, steps, macs)
         report = converted.report.as_dict()

@@ -1,5 +1,6 @@
 """The network of a run converted to spikes: by every method, fine-tuned, and measured."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -61,26 +62,42 @@ class Measured(NamedTuple):
 def convert_network(
     config: ConvertConfig, model: Model, variables: Any, learn: Examples, method: str,
     num_steps: int,
-) -> Converted:
-    """The network in spikes; the first training images set its thresholds."""
+) -> tuple[Converted, Any]:
+    """The network in spikes and the variables to run it with.
+
+    The first training images set its thresholds and then, where asked for, BatchNorm's statistics:
+    those of the spiking network, layer by layer, in place of those before conversion.
+    """
     images = network.scaled(jnp.asarray(learn.images[: config.calibration_samples]))
     options: dict[str, Any] = {"per_channel": config.per_channel}
     if method == DYNAMIC:
         options = {"k": num_steps / config.dynamic_range}
-    return convert(
+    converted = convert(
         model.apply, variables, images, method=method, num_steps=num_steps, **options
     )
+    if not config.recalibrate or network.STATISTICS not in variables:
+        return converted, converted.variables
+
+    def with_statistics(variables: Any, x: Array) -> tuple[Array, Any]:
+        logits, updated = model.apply(variables, x, train=True, mutable=[network.STATISTICS])
+        return logits, updated[network.STATISTICS]
+
+    observed = dataclasses.replace(converted, apply_fn=with_statistics)  # it has the same sites
+    (_, statistics), _ = observed.apply(converted.variables, images)
+    return converted, {
+        **converted.variables, "model": {**variables, network.STATISTICS: statistics}
+    }
 
 
 def fine_tune(
-    config: ConvertConfig, converted: Converted, learn: Examples, checkpoints: Checkpoints,
-    resume: bool, progress: Progress | None,
+    config: ConvertConfig, converted: Converted, variables: Any, learn: Examples,
+    checkpoints: Checkpoints, resume: bool, progress: Progress | None,
 ) -> Any:
-    """Variables of ``converted`` after training kernels, biases and thresholds through its spikes.
+    """``variables`` of ``converted`` after training kernels, biases and thresholds through spikes.
 
     BatchNorm's statistics stay as they are.
     """
-    fixed, learnt = _split(converted.variables)
+    fixed, learnt = _split(variables)
     tx = network.optimiser(
         config.fine_tune_learning_rate, config, len(learn.labels), config.fine_tune_epochs
     )
@@ -112,7 +129,7 @@ def measure(
                sums["activity"][name]["saturated"]) for name in names
     ]
     counts = count_work(
-        model, converted.variables["model"], signals, num_steps=num_steps,
+        model, variables["model"], signals, num_steps=num_steps,
         samples=sums["samples"], active=int(np.count_nonzero(examples.images)),
         input_shape=examples.images.shape[1:], macs=macs,
     )
