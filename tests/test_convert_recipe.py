@@ -16,7 +16,7 @@ from fastsnn_jax.data import Examples
 from fastsnn_jax.energy.report import report
 from fastsnn_jax.models import AnnCNN, AnnMLP
 from fastsnn_jax.recipes import convert, load_run
-from fastsnn_jax.recipes.convert import network, pipeline
+from fastsnn_jax.recipes.convert import network, pipeline, spiking
 from fastsnn_jax.recipes.convert.work import Signal, count_work, dense_macs, spikes_per_inference
 from fastsnn_jax.record import (
     Conventional,
@@ -62,6 +62,8 @@ BAD = [
     ({"seed": -1}, "seed must be >= 0"),
     ({"seed": 2**31}, "seed must be < 2**31"),
     ({"smoke": 1}, "smoke must be true or false"),
+    ({"recalibrate": "yes"}, "recalibrate must be true or false"),
+    ({"dynamic_range": 0}, "dynamic_range must be > 0"),
     ({"step": 2}, "fields must be among"),
 ]
 
@@ -147,6 +149,34 @@ def test_the_multiply_adds_of_the_cnn_are_those_behind_its_pools():
     variables = jax.jit(model.init)(jax.random.key(0), x)
     # Of 3 by 3 windows, those inside the map: 10 x 22 of 4 x 8 pixels, 4 x 10 of 2 x 4.
     assert dense_macs(model, variables, x) == [220 * 2, 40 * 2 * 3, 1 * 2 * 3 * 4]
+
+
+# Recalibration
+
+
+def test_recalibrated_statistics_are_those_of_the_spikes_layer_by_layer():
+    model, shape = AnnCNN((2, 3), 4), (4, 8, 1)
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (6, *shape), np.uint8)
+    learn = Examples(images, np.zeros(6, np.int32))
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *shape)))["params"]
+    variables = network.make_statistics(model, images)(params)
+    config = convert.preset(model="cnn", calibration_samples=6)
+    converted, calibrated = spiking.convert_network(config, model, variables, learn, "max", 2)
+    x = jnp.float32(images) / 255
+    _, activity = converted.apply(calibrated, x)
+    first, second = (site.name for site in converted.sites)
+    synapses = list(model.synapses(variables, shape).values())
+    values = activity[first].events * converted.variables["sites"][first]["threshold"]
+    before, behind = jax.jit(
+        lambda x, values: (jax.vmap(synapses[0])(x), jax.vmap(synapses[1])(values) / 4)
+    )(x, values)
+    kept, old = calibrated["model"]["batch_stats"], variables["batch_stats"]
+    for name, maps in (("norm0", before), ("norm1", behind)):
+        np.testing.assert_allclose(kept[name]["mean"], maps.mean((0, 1, 2)), rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(kept[name]["var"], maps.var((0, 1, 2)), rtol=1e-3, atol=1e-5)
+    assert np.abs(kept["norm1"]["mean"] - old["norm1"]["mean"]).max() > 1e-3
+    assert second in activity and calibrated["sites"] is converted.variables["sites"]
 
 
 # Record
