@@ -276,7 +276,7 @@ def test_a_damaged_or_foreign_run_is_not_resumed(finished, tmp_path):
 
 def test_inspect_refuses_what_is_no_record_of_this_kind(tmp_path, monkeypatch):
     assert "expected a readable record of a run" in refused("inspect", "nowhere")
-    monkeypatch.setattr("fastsnn_jax.record.load_record", lambda path: {"kind": "mnist"})
+    monkeypatch.setattr("fastsnn_jax.cli.common.load_record", lambda path: {"kind": "mnist"})
     assert "expected a run of kind lm, got mnist" in refused("inspect", ".")
 
 
