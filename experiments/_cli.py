@@ -1,151 +1,24 @@
-"""What every experiment's command line shares: flags, exit codes, the last line.
+"""What every experiment starts with: Ctrl-C, before the seconds that importing the library takes.
 
-Progress goes to standard error; the last line of standard output is one JSON object. Exit status:
-0 done, 2 bad input or no room (one line says what), 130 interrupted, 1 a defect (its traceback).
+Everything else that command lines share is in ``fastsnn_jax.cli``.
 """
 
-import argparse
-import datetime
-import json
-import linecache
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
-_OURS = ("fastsnn_jax", "experiments")
 
-
-class Parser(argparse.ArgumentParser):
-    """Parser whose complaints are one line and whose help shows defaults."""
-
-    def __init__(self, description: str):
-        super().__init__(
-            description=description, formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-
-    def error(self, message: str) -> NoReturn:
-        print(f"error: {message}", file=sys.stderr)
-        raise SystemExit(2)
-
-
-def add_common_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that are the same in every experiment."""
-    parser.add_argument("--out", type=_path, metavar="DIR",
-                        help="directory of the run (default: runs/<experiment>/<time>)")
-    parser.add_argument("--resume", type=_path, metavar="DIR",
-                        help="continue the run in DIR, with its configuration")
-    parser.add_argument("--seed", type=int, help="of everything random (default: 0)")
-    parser.add_argument("--smoke", action="store_true", default=None,
-                        help="a few hundred samples only, to see in a minute that everything runs")
-    parser.add_argument("--data-dir", type=_path, metavar="DIR",
-                        help="where the data lies (default: TFDS_DATA_DIR, else "
-                             "~/tensorflow_datasets)")
-    parser.add_argument("--config", type=_path, metavar="FILE",
-                        help="JSON or YAML file with fields of the configuration; flags win over "
-                             "it")
-
-
-def _path(text: str) -> str:
-    """A path as it was given; an empty one is a mistake, as of a variable that is not set."""
-    if not text:
-        raise argparse.ArgumentTypeError("expected a path, got ''")
-    return text
-
-
-def default_out(experiment: str) -> Path:
-    """Directory for a run without --out."""
-    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / experiment / f"{now}-{os.getpid()}"
-
-
-def say(line: str) -> None:
-    """Tells the user, on standard error."""
-    print(line, file=sys.stderr, flush=True)
-
-
-def refuse_conflicts(options: argparse.Namespace, config: Any, given: dict[str, Any]) -> None:
-    """Raises ValueError where flags contradict the configuration of the run to resume."""
-    if options.out or options.config:
-        raise ValueError("--resume continues in its own directory with its own configuration; "
-                         "leave out --out and --config")
-    conflicts = [
-        f"{name} is {getattr(config, name)}, not {value}" for name, value in given.items()
-        if getattr(config, name) != value
-    ]
-    if conflicts:
-        raise ValueError(f"--resume {options.resume}: this run's " + "; ".join(conflicts))
-
-
-def refuse_unfinished(directory: str) -> None:
-    """Raises ValueError where the run in ``directory`` was begun and has no record yet."""
-    from fastsnn_jax.recipes.run_directory import CONFIG_FILE
-    from fastsnn_jax.record import FILE_NAME
-
-    begun, finished = ((Path(directory) / name).exists() for name in (CONFIG_FILE, FILE_NAME))
-    if begun and not finished:
-        raise ValueError(f"{directory}: expected a finished run, got one without a record yet; "
-                         f"continue it with --resume {directory}")
-
-
-def inspect(arguments: list[str], kind: str, headline: Callable) -> dict[str, Any]:
-    """Prints the record of a finished run readably and returns its headline figures."""
-    from fastsnn_jax.record import format_record, load_record
-
-    parser = Parser("Prints the record of a run.")
-    parser.add_argument("directory", metavar="DIR")
-    directory = parser.parse_args(arguments).directory
-    refuse_unfinished(directory)
-    record = load_record(directory)
-    if record["kind"] != kind:
-        raise ValueError(f"{directory}: expected a run of kind {kind}, got {record['kind']}")
-    print(format_record(record))
-    return headline(record, directory)
-
-
-def execute(main: Callable[[], dict[str, Any]]) -> NoReturn:
+def execute(main: Callable[[], Any]) -> NoReturn:
     """Runs ``main``, prints what it returns as the last line, and exits."""
-    signal.signal(signal.SIGINT, _leave)  # until training, which saves first, puts its own there
-    try:
-        figures = main()
-    except (ValueError, TypeError, OSError, OverflowError, MemoryError, RuntimeError) as error:
-        if not is_refusal(error):
-            raise
-        say("error: " + " ".join((str(error) or type(error).__name__).split()))
-        status = 2
-    except KeyboardInterrupt as interrupt:
-        say(str(interrupt) or "interrupted")
-        status = 130
-    else:
-        print(json.dumps(figures), flush=True)
-        status = 0
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Not sys.exit: after Ctrl-C the interpreter would wait for a compilation to finish.
-    os._exit(status)
+    signal.signal(signal.SIGINT, _leave)
+    from fastsnn_jax import cli
 
-
-def is_refusal(error: Exception) -> bool:
-    """Whether bad input or a lack of room raised ``error``, and not a defect of the program.
-
-    A refusal is a ValueError or TypeError that a ``raise`` of ours ends in; one that comes out of
-    any other expression was not foreseen. The system and the memory refuse from anywhere.
-    """
-    if isinstance(error, (OSError, OverflowError, MemoryError)):
-        return True
-    if isinstance(error, RuntimeError):  # what jax raises when a device's memory is full
-        return str(error).startswith("RESOURCE_EXHAUSTED")
-    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
-    ours = str(frame.f_globals.get("__package__")).partition(".")[0] in _OURS
-    source = linecache.getline(frame.f_code.co_filename, line)
-    return ours and source.lstrip().startswith("raise ")
+    cli.execute(main)
 
 
 def _leave(number, frame) -> NoReturn:
-    """Exits at once: a KeyboardInterrupt that strikes inside a garbage collection would be lost."""
+    """Exits at once: nothing is begun yet that would have to be left in order."""
     os.write(sys.stderr.fileno(), b"interrupted\n")
     os._exit(130)

@@ -13,7 +13,9 @@ import pytest
 import test_record
 import test_record_lm
 
-from experiments import _cli, energy_table
+from experiments import energy_table
+from fastsnn_jax import cli
+from fastsnn_jax.cli import energy
 from fastsnn_jax.energy.files import REPORT_FILE, TEXT_FILE
 from fastsnn_jax.energy.profiles import DEVICES, profile_names
 from fastsnn_jax.energy.report import to_bytes, validate_report
@@ -161,7 +163,7 @@ def refused(*arguments):
     """The one line that a command line is refused with."""
     with pytest.raises(Exception) as caught:
         energy_table.main([str(argument) for argument in arguments])
-    assert _cli.is_refusal(caught.value), caught.value
+    assert cli.is_refusal(caught.value), caught.value
     return " ".join(str(caught.value).split())
 
 
@@ -282,7 +284,7 @@ def test_a_refusal_is_one_line_and_exit_status_2():
 
 
 def test_the_example_is_the_published_network():
-    report = energy_table.example_report("horowitz45")
+    report = energy.example_report("horowitz45")
     counts = report["counts"]
     assert [counts[name]["ac"] / 8 for name in counts] == [409.875 * 400, 1000 * 10]
     assert dataclasses.asdict(layer_counts(images())["dense0/kernel"]).keys() == counts[

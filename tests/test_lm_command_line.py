@@ -15,7 +15,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _cli, spiking_lm
+from experiments import spiking_lm
+from fastsnn_jax import cli
 from fastsnn_jax.checkpoint import Checkpoints
 from fastsnn_jax.recipes import lm, run_directory
 from fastsnn_jax.recipes.mnist import preset as mnist_preset
@@ -61,7 +62,7 @@ def refused(*arguments):
     before = contents(Path.cwd())
     with pytest.raises((ValueError, TypeError, OSError)) as caught:
         spiking_lm.main([str(argument) for argument in arguments])
-    assert _cli.is_refusal(caught.value), caught.value
+    assert cli.is_refusal(caught.value), caught.value
     assert contents(Path.cwd()) == before
     return " ".join(str(caught.value).split())
 
@@ -274,7 +275,7 @@ def test_a_damaged_or_foreign_run_is_not_resumed(finished, tmp_path):
 
 def test_inspect_refuses_what_is_no_record_of_this_kind(tmp_path, monkeypatch):
     assert "expected a readable record of a run" in refused("inspect", "nowhere")
-    monkeypatch.setattr("fastsnn_jax.record.load_record", lambda path: {"kind": "mnist"})
+    monkeypatch.setattr("fastsnn_jax.cli.common.load_record", lambda path: {"kind": "mnist"})
     assert "expected a run of kind lm, got mnist" in refused("inspect", ".")
 
 

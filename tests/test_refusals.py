@@ -1,6 +1,5 @@
 """Which errors of an experiment are the user's to mend, in one line, and which are defects."""
 
-import importlib
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from fastsnn_jax.cli import is_refusal
 from fastsnn_jax.data import load_images
 from fastsnn_jax.kernels.event_synapse import event_matmul
 from fastsnn_jax.neurons import lif
@@ -63,9 +63,7 @@ DEFECTS = {
     *(pytest.param(act, True, id=name) for name, act in REFUSALS.items()),
     *(pytest.param(act, False, id=name) for name, act in DEFECTS.items()),
 ])
-def test_a_refusal_is_told_from_a_defect(raises, refusal, monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(REPOSITORY), *sys.path])  # experiments are not installed
-    is_refusal = importlib.import_module("experiments._cli").is_refusal
+def test_a_refusal_is_told_from_a_defect(raises, refusal):
     with pytest.raises((ValueError, TypeError, OSError, ArithmeticError, MemoryError, RuntimeError)
                        ) as caught:
         raises()

@@ -57,6 +57,13 @@ def read_begun(out: str | Path, build: Callable[[dict[str, Any]], Config]) -> Co
     return _read(out, build)[0]
 
 
+def runs_in(directory: str | Path) -> list[Path]:
+    """The runs that a directory holds: itself, or, of a run of several models, theirs."""
+    directory = Path(directory)
+    inner = directory.iterdir() if (directory / CONFIG_FILE).exists() else ()
+    return sorted(path for path in inner if (path / CONFIG_FILE).exists()) or [directory]
+
+
 def _read(out: str | Path, build: Callable[[dict[str, Any]], Config]) -> tuple[Config, str]:
     path = Path(out) / CONFIG_FILE
     if not path.exists():

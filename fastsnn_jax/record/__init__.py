@@ -1,5 +1,11 @@
 """The record of a run, ``record.json``: built, validated, written whole, read back, printed."""
 
+from fastsnn_jax.record.convert import (
+    Conventional,
+    Conversion,
+    build_convert_record,
+    conversion_table,
+)
 from fastsnn_jax.record.energy import energy_report
 from fastsnn_jax.record.environment import environment
 from fastsnn_jax.record.files import FILE_NAME, load_record, write_record
@@ -15,7 +21,8 @@ from fastsnn_jax.record.mnist import Architecture, History, SpikeTotals, build_m
 from fastsnn_jax.record.runs import format_record, validate_record
 
 __all__ = [
-    "FILE_NAME", "Architecture", "Evaluation", "History", "LossHistory", "RecordError",
-    "SpikeTotals", "SynapseCounts", "build_lm_record", "build_mnist_record", "energy_report",
-    "environment", "format_record", "load_record", "printable", "validate_record", "write_record",
+    "FILE_NAME", "Architecture", "Conventional", "Conversion", "Evaluation", "History",
+    "LossHistory", "RecordError", "SpikeTotals", "SynapseCounts", "build_convert_record",
+    "build_lm_record", "build_mnist_record", "conversion_table", "energy_report", "environment",
+    "format_record", "load_record", "printable", "validate_record", "write_record",
 ]

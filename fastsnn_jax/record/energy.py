@@ -13,7 +13,7 @@ _ADAPTIVE = "adaptive_threshold"
 _MODEL_KEYS = ("neuron", "spiking_lm_head", "d_model", "vocab_size")
 # Of records that do not say what their neurons do.
 _LIF = {"update_ops": {"add": 1, "compare": 1, "mul": 1, "reset": 1}, "state_words": 1}
-_UNIT = {"mnist": "inference", "lm": "token"}
+_UNIT = {"mnist": "inference", "lm": "token", "convert": "inference"}
 _NOT_COUNTED = "norms, attention products and caches are not in the record and not counted"
 
 
@@ -30,14 +30,14 @@ def energy_report(record: Mapping[str, Any], profile: Profile | str = "horowitz4
 def layer_counts(record: Mapping[str, Any]) -> dict[str, LayerCounts]:
     """Counts of every synapse of a valid record, in the order of the network.
 
-    Of an MNIST run per inference, of a language model per token, as it decodes. What that does
+    Of a run on images per inference, of a language model per token, as it decodes. What that does
     without a synapse (norms, codings, attention products, caches) is the layer "decoding"; early
     records lack it, and have of the codings only the divisions.
 
     Raises RecordError when the record lacks what is needed: the connections of its synapses, which
     early records have of one hidden layer only, or spikes of a model without any.
     """
-    return {"mnist": _mnist, "lm": _lm}[record["kind"]](record)
+    return {"mnist": _mnist, "lm": _lm, "convert": _convert}[record["kind"]](record)
 
 
 def health(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,11 +58,10 @@ def health(record: Mapping[str, Any]) -> dict[str, Any]:
 def _not_counted(record: Mapping[str, Any]) -> list[str]:
     if record["kind"] == "lm":
         return [] if "decoding" in record else [_NOT_COUNTED]
-    encoding = record["encoding"]
-    if encoding["type"] == "direct":
+    if record["kind"] != "mnist" or record["encoding"]["type"] == "direct":
         return []
-    return [f"the {encoding['type']} encoder's own work is not counted: the conventional networks "
-            "have none"]
+    code = record["encoding"]["type"]
+    return [f"the {code} encoder's own work is not counted: the conventional networks have none"]
 
 
 def _mnist(record: Mapping[str, Any]) -> dict[str, LayerCounts]:
@@ -125,6 +124,10 @@ def _neurons(record: Mapping[str, Any], signals: list[str]) -> list[int]:
     if all("neurons" in record["activity"][name] for name in signals):
         return [record["activity"][name]["neurons"] for name in signals]
     return [record["architecture"][name] for name in ("n_input", "n_hidden", "n_output")]
+
+
+def _convert(record: Mapping[str, Any]) -> dict[str, LayerCounts]:
+    return {name: LayerCounts.from_json(fields) for name, fields in record["activity"].items()}
 
 
 def _lm(record: Mapping[str, Any]) -> dict[str, LayerCounts]:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from fastsnn_jax.record.convert.schema import validate_convert
+from fastsnn_jax.record.convert.text import convert_sections
 from fastsnn_jax.record.envelope import check_head
 from fastsnn_jax.record.kinds import RecordError
 from fastsnn_jax.record.lm.schema import validate_lm
@@ -20,6 +22,7 @@ class RunKind(NamedTuple):
 
 
 RUN_KINDS = {
+    "convert": RunKind(validate_convert, convert_sections),
     "lm": RunKind(validate_lm, lm_sections),
     "mnist": RunKind(validate_mnist, mnist_sections),
 }
@@ -29,7 +32,7 @@ def validate_record(record: Any, where: str = "record") -> None:
     """Raises RecordError unless ``record`` is complete, well typed, finite and consistent.
 
     Consistent: every figure that follows from others equals its recomputation. What a record must
-    hold depends on its ``kind``, "mnist" or "lm".
+    hold depends on its ``kind``, "mnist", "lm" or "convert".
     """
     check_head(where, record)
     kind = record["kind"]

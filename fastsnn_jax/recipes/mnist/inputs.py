@@ -1,6 +1,6 @@
 """From uint8 images to the spikes a network reads."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,16 @@ class InputPlan(NamedTuple):
     synapse: str
     capacity: int
     density: float
+
+
+class Distortion(Protocol):
+    """How far `augment` may go: the part of a configuration that it reads."""
+
+    @property
+    def shift(self) -> float: ...
+
+    @property
+    def stretch(self) -> float: ...
 
 
 def plan_inputs(config: MnistConfig, images: Int[np.ndarray, "n H W 1"]) -> InputPlan:
@@ -75,7 +85,7 @@ def encode(
 
 
 def augment(
-    config: MnistConfig, key: Key, images: Float[Array, "B H W 1"]
+    config: Distortion, key: Key, images: Float[Array, "B H W 1"]
 ) -> Float[Array, "B H W 1"]:
     """Random shift, stretch and shear of each image, bilinear, zeros beyond the border.
 

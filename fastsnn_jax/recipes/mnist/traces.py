@@ -59,7 +59,7 @@ def show_digits(config: MnistConfig, model: Any, params: Params, test: Examples)
 
 def peak_events(shown: Shown) -> int:
     """Most spikes of a step, those of all layers together, over the digits shown."""
-    return int(sum(spikes.sum(-1) for spikes in shown.spikes.values()).max())
+    return int(np.sum([spikes.sum(-1) for spikes in shown.spikes.values()], axis=0).max())
 
 
 def busiest(spikes: Float[np.ndarray, "T N"], limit: int) -> Int[np.ndarray, " n"]:

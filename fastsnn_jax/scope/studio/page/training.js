@@ -2,7 +2,7 @@
 
 panels.training = () => {
   const history = data.record.training_history;
-  const images = data.record.kind === "mnist";
+  const images = data.record.kind !== "lm";
   const xLabel = images ? "epoch" : "step";
   const at = images ? history.losses.map((_, index) => index + 1) : history.steps;
   const series = (named) => Object.entries(named)

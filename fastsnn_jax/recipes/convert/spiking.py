@@ -1,0 +1,168 @@
+"""The network of a run converted to spikes: by every method, fine-tuned, and measured."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fastsnn_jax._typing import Array, Key, Params
+from fastsnn_jax.checkpoint import Checkpoints
+from fastsnn_jax.conversion import Converted, convert
+from fastsnn_jax.data import Examples
+from fastsnn_jax.energy.layer_counts import LayerCounts
+from fastsnn_jax.energy.report import Report, report
+from fastsnn_jax.losses import cross_entropy
+from fastsnn_jax.recipes.convert import network
+from fastsnn_jax.recipes.convert.config import ConvertConfig
+from fastsnn_jax.recipes.convert.network import Model
+from fastsnn_jax.recipes.convert.work import Signal, count_work, spikes_per_inference
+from fastsnn_jax.record import Conversion
+from fastsnn_jax.train import (
+    LoopConfig,
+    Progress,
+    init_state,
+    make_evaluate,
+    make_train_step,
+    rows_of,
+    train,
+)
+
+FINE_TUNED = "qcfs"  # the method whose thresholds learn
+DYNAMIC = "dynamic_mean"  # the method without any
+
+
+class Measured(NamedTuple):
+    """A converted network over all examples.
+
+    Attributes:
+      accuracy: percent.
+      signals: spikes of every site, in the order of the network.
+      counts: work of every layer.
+      energy: their report.
+    """
+
+    accuracy: float
+    signals: list[Signal]
+    counts: dict[str, LayerCounts]
+    energy: Report
+
+    def conversion(self, method: str, num_steps: int, fine_tune_epochs: int = 0) -> Conversion:
+        """The entry of the record."""
+        total = self.energy["total"]
+        return Conversion(
+            method, num_steps, fine_tune_epochs, self.accuracy,
+            spikes_per_inference(self.signals, self.energy["samples"]), total["ac"],
+            total["energy_pj"]["total"],
+        )
+
+
+def convert_network(
+    config: ConvertConfig, model: Model, variables: Any, learn: Examples, method: str,
+    num_steps: int,
+) -> tuple[Converted, Any]:
+    """The network in spikes and the variables to run it with.
+
+    The first training images set its thresholds and then, where asked for, BatchNorm's statistics:
+    those of the spiking network, layer by layer, in place of those before conversion.
+    """
+    images = network.scaled(jnp.asarray(learn.images[: config.calibration_samples]))
+    options: dict[str, Any] = {"per_channel": config.per_channel}
+    if method == DYNAMIC:
+        options = {"k": num_steps / config.dynamic_range}
+    converted = convert(
+        model.apply, variables, images, method=method, num_steps=num_steps, **options
+    )
+    if not config.recalibrate or network.STATISTICS not in variables:
+        return converted, converted.variables
+
+    def with_statistics(variables: Any, x: Array) -> tuple[Array, Any]:
+        logits, updated = model.apply(variables, x, train=True, mutable=[network.STATISTICS])
+        return logits, updated[network.STATISTICS]
+
+    observed = dataclasses.replace(converted, apply_fn=with_statistics)  # it has the same sites
+    (_, statistics), _ = observed.apply(converted.variables, images)
+    return converted, {
+        **converted.variables, "model": {**variables, network.STATISTICS: statistics}
+    }
+
+
+def fine_tune(
+    config: ConvertConfig, converted: Converted, variables: Any, learn: Examples,
+    checkpoints: Checkpoints, resume: bool, progress: Progress | None,
+) -> Any:
+    """``variables`` of ``converted`` after training kernels, biases and thresholds through spikes.
+
+    BatchNorm's statistics stay as they are.
+    """
+    fixed, learnt = _split(variables)
+    tx = network.optimiser(
+        config.fine_tune_learning_rate, config, len(learn.labels), config.fine_tune_epochs
+    )
+    loss_fn = network.make_loss(
+        lambda learnt, x: converted.apply(_joined(fixed, learnt), x)[0], config
+    )
+    result = train(
+        make_train_step(loss_fn, tx), rows_of(network.device_examples(learn)),
+        init_state(learnt, tx, jax.random.key(config.seed + 1)),
+        LoopConfig(config.fine_tune_epochs, config.batch_size, config.seed + 1),
+        checkpoints=checkpoints, resume=resume and bool(checkpoints.labels()), progress=progress,
+    )
+    return _joined(fixed, jax.device_get(result.params))
+
+
+def measure(
+    converted: Converted, variables: Any, model: Model, examples: Examples, num_steps: int,
+    macs: Sequence[int],
+) -> Measured:
+    """Runs all examples once, and counts; ``macs`` as in ``count_work``."""
+    names = [site.name for site in converted.sites if site.converted]
+    evaluate = make_evaluate(
+        _metrics(converted, names), rows_of(network.device_examples(examples)),
+        network.EVAL_BATCH, jax.random.key(0),
+    )
+    sums = evaluate(variables)
+    signals = [
+        Signal(np.asarray(sums["activity"][name]["events"], np.int64),
+               sums["activity"][name]["saturated"]) for name in names
+    ]
+    counts = count_work(
+        model, variables["model"], signals, num_steps=num_steps,
+        samples=sums["samples"], active=int(np.count_nonzero(examples.images)),
+        input_shape=examples.images.shape[1:], macs=macs,
+    )
+    return Measured(sums["accuracy"], signals, counts, report(counts))
+
+
+def _metrics(converted: Converted, names: list[str]) -> Callable:
+    def metrics_fn(variables: Any, batch: tuple[Array, Array], mask: Array, key: Key):
+        del key  # nothing is random
+        images, labels = batch
+        logits, activity = converted.apply(variables, network.scaled(images))
+        loss = jnp.where(mask, cross_entropy(logits, labels), 0.0).sum()
+        return network.sums_of(logits, labels, mask) | {"loss": loss, "activity": {
+            name: {
+                "events": _masked(activity[name].events, mask).sum(0).astype(jnp.int32),
+                "saturated": _masked(activity[name].saturated, mask).sum(),
+            }
+            for name in names
+        }}
+
+    return metrics_fn
+
+
+def _masked(values: Array, mask: Array) -> Array:
+    return jnp.where(mask.reshape(-1, *[1] * (values.ndim - 1)), values, 0)
+
+
+def _split(variables: Mapping[str, Any]) -> tuple[Params, Params]:
+    """What stays, BatchNorm's statistics, and what learns."""
+    model = variables["model"]
+    fixed = {name: leaves for name, leaves in model.items() if name != "params"}
+    return fixed, {"params": model["params"], "sites": variables["sites"]}
+
+
+def _joined(fixed: Params, learnt: Params) -> Params:
+    return {"model": {**fixed, "params": learnt["params"]}, "sites": learnt["sites"]}
