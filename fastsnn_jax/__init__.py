@@ -8,6 +8,7 @@ from fastsnn_jax import (
     activity,
     attention,
     codings,
+    conversion,
     data,
     encoding,
     energy,
@@ -25,6 +26,7 @@ from fastsnn_jax import (
 from fastsnn_jax.activity import SpikeCount, TokenSpikes, count_spikes, count_tokens, firing_rates
 from fastsnn_jax.checkpoint import CheckpointError, Checkpoints
 from fastsnn_jax.config import SNNConfig
+from fastsnn_jax.conversion import Converted, convert
 from fastsnn_jax.data import DataError
 from fastsnn_jax.generation import Sampling, generate, stream_prefill
 from fastsnn_jax.models import build_model_from_config
@@ -65,13 +67,14 @@ from fastsnn_jax.unroll import unroll
 __version__ = "0.1.0"
 
 __all__ = [
-    "ATTENTION", "CheckpointError", "Checkpoints", "DataError", "FFN", "NEURONS", "PretrainedError",
-    "RecordError", "Registry", "SNNConfig", "Sampling", "SpikeCount", "SpikeTensor", "TokenSpikes",
-    "TrainConfig", "Trainer", "activity", "adaptive_lif", "adaptive_threshold", "attention",
-    "build_model_from_config", "codings", "count_spikes", "count_tokens", "current_lif", "data",
-    "encoding", "energy", "firing_rates", "fit", "generate", "generation", "hybridize",
-    "integrate_and_fire", "leaky_integrator", "lif", "lif_preset", "lif_sint", "load_pretrained",
-    "load_record", "load_run", "losses", "models", "neurons", "nn", "pretrained", "recurrent",
+    "ATTENTION", "CheckpointError", "Checkpoints", "Converted", "DataError", "FFN", "NEURONS",
+    "PretrainedError", "RecordError", "Registry", "SNNConfig", "Sampling", "SpikeCount",
+    "SpikeTensor", "TokenSpikes", "TrainConfig", "Trainer", "activity", "adaptive_lif",
+    "adaptive_threshold", "attention", "build_model_from_config", "codings", "conversion",
+    "convert", "count_spikes", "count_tokens", "current_lif", "data", "encoding", "energy",
+    "firing_rates", "fit", "generate", "generation", "hybridize", "integrate_and_fire",
+    "leaky_integrator", "lif", "lif_preset", "lif_sint", "load_pretrained", "load_record",
+    "load_run", "losses", "models", "neurons", "nn", "pretrained", "recurrent",
     "register_attention", "register_ffn", "register_neuron", "save_pretrained", "scope", "sharding",
     "stream_prefill", "surrogate", "train", "unroll",
 ]
