@@ -22,7 +22,7 @@ from fastsnn_jax.conversion.sites import Site
 
 @dataclass(frozen=True, eq=False)
 class Converted:
-    """A spiking network made from a function, built by `convert`; it holds no parameters.
+    """A spiking network made from a function, built by `convert`.
 
     Attributes:
       apply_fn: the original function.
