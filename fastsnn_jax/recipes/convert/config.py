@@ -57,7 +57,7 @@ class ConvertConfig:
     stretch: float = 0.1
     fine_tune_steps: int = 2
     fine_tune_epochs: int = 1
-    fine_tune_learning_rate: float = 5e-4
+    fine_tune_learning_rate: float = 2e-3
     seed: int = 0
     smoke: bool = False
 

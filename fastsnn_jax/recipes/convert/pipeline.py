@@ -188,7 +188,8 @@ def _run_model(
             settled, model, variables, learn, spiking.FINE_TUNED, steps
         )
         tuned = spiking.fine_tune(
-            settled, converted, calibrated, learn, Checkpoints(out / FINE_TUNED), resume, progress
+            settled, model, converted, calibrated, learn, Checkpoints(out / FINE_TUNED), resume,
+            progress,
         )
         shown = spiking.measure(converted, tuned, model, dataset.test, steps, macs)
         report = converted.report.as_dict()

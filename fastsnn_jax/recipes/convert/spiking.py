@@ -65,52 +65,61 @@ def convert_network(
 ) -> tuple[Converted, Any]:
     """The network in spikes and the variables to run it with.
 
-    The first training images set its thresholds and then, where asked for, BatchNorm's statistics:
-    those of the spiking network, layer by layer, in place of those before conversion.
+    The first training images set its thresholds and then, where asked for, BatchNorm's statistics.
     """
-    images = network.scaled(jnp.asarray(learn.images[: config.calibration_samples]))
+    images = _calibration_images(config, learn)
     options: dict[str, Any] = {"per_channel": config.per_channel}
     if method == DYNAMIC:
         options = {"k": num_steps / config.dynamic_range}
     converted = convert(
         model.apply, variables, images, method=method, num_steps=num_steps, **options
     )
-    if not config.recalibrate or network.STATISTICS not in variables:
+    if not config.recalibrate:
         return converted, converted.variables
+    return converted, recalibrated(model, converted, converted.variables, images)
 
-    def with_statistics(variables: Any, x: Array) -> tuple[Array, Any]:
-        logits, updated = model.apply(variables, x, train=True, mutable=[network.STATISTICS])
-        return logits, updated[network.STATISTICS]
 
-    observed = dataclasses.replace(converted, apply_fn=with_statistics)  # it has the same sites
-    (_, statistics), _ = observed.apply(converted.variables, images)
-    return converted, {
-        **converted.variables, "model": {**variables, network.STATISTICS: statistics}
-    }
+def recalibrated(model: Model, converted: Converted, variables: Any, images: Array) -> Any:
+    """``variables`` with BatchNorm's statistics of the spiking network itself, layer by layer.
+
+    What few spikes do to the mean and variance of a channel is so undone behind it.
+    """
+    if network.STATISTICS not in variables["model"]:
+        return variables
+    (_, statistics), _ = _by_batch(model, converted).apply(variables, images)
+    return {**variables, "model": {**variables["model"], network.STATISTICS: statistics}}
 
 
 def fine_tune(
-    config: ConvertConfig, converted: Converted, variables: Any, learn: Examples,
+    config: ConvertConfig, model: Model, converted: Converted, variables: Any, learn: Examples,
     checkpoints: Checkpoints, resume: bool, progress: Progress | None,
 ) -> Any:
     """``variables`` of ``converted`` after training kernels, biases and thresholds through spikes.
 
-    BatchNorm's statistics stay as they are.
+    As before the conversion the batch normalises while training, and BatchNorm's statistics are
+    taken afterwards.
     """
     fixed, learnt = _split(variables)
+    forward = converted.apply
+    if network.STATISTICS in fixed:
+        by_batch = _by_batch(model, converted)
+
+        def forward(variables: Any, x: Array) -> tuple[Array, Any]:
+            (logits, _), activity = by_batch.apply(variables, x)
+            return logits, activity
+
     tx = network.optimiser(
         config.fine_tune_learning_rate, config, len(learn.labels), config.fine_tune_epochs
     )
-    loss_fn = network.make_loss(
-        lambda learnt, x: converted.apply(_joined(fixed, learnt), x)[0], config
-    )
+    loss_fn = network.make_loss(lambda learnt, x: forward(_joined(fixed, learnt), x)[0], config)
     result = train(
         make_train_step(loss_fn, tx), rows_of(network.device_examples(learn)),
         init_state(learnt, tx, jax.random.key(config.seed + 1)),
         LoopConfig(config.fine_tune_epochs, config.batch_size, config.seed + 1),
         checkpoints=checkpoints, resume=resume and bool(checkpoints.labels()), progress=progress,
     )
-    return _joined(fixed, jax.device_get(result.params))
+    tuned = _joined(fixed, jax.device_get(result.params))
+    return recalibrated(model, converted, tuned, _calibration_images(config, learn))
 
 
 def measure(
@@ -155,6 +164,20 @@ def _metrics(converted: Converted, names: list[str]) -> Callable:
 
 def _masked(values: Array, mask: Array) -> Array:
     return jnp.where(mask.reshape(-1, *[1] * (values.ndim - 1)), values, 0)
+
+
+def _calibration_images(config: ConvertConfig, learn: Examples) -> Array:
+    return network.scaled(jnp.asarray(learn.images[: config.calibration_samples]))
+
+
+def _by_batch(model: Model, converted: Converted) -> Converted:
+    """The same network normalised by the batch; its output is ``(logits, statistics)``."""
+
+    def apply_fn(variables: Any, x: Array) -> tuple[Array, Any]:
+        logits, updated = model.apply(variables, x, train=True, mutable=[network.STATISTICS])
+        return logits, updated[network.STATISTICS]
+
+    return dataclasses.replace(converted, apply_fn=apply_fn)  # it has the same sites
 
 
 def _split(variables: Mapping[str, Any]) -> tuple[Params, Params]:
