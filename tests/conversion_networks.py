@@ -6,6 +6,7 @@ import flax.linen as linen
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 from jax import lax
 
@@ -79,8 +80,31 @@ def nnx_mlp():
     return Network(lambda state, x: nnx.merge(graph, state)(x), state, X)
 
 
+def equinox_mlp():
+    equinox = pytest.importorskip("equinox")
+
+    class MLP(equinox.Module):
+        layers: list
+
+        def __call__(self, x):
+            hidden, inner, out = self.layers
+            return out(jax.nn.gelu(inner(jax.nn.relu(hidden(x)))))
+
+    keys = iter(jax.random.split(jax.random.key(0), 3))
+    layers = [equinox.nn.Linear(*shape, use_bias=shape[0] == 5, key=next(keys))
+              for shape in ((5, 7), (7, 7), (7, 2))]
+    model = equinox.tree_at(
+        lambda model: (model.layers[0].weight, model.layers[0].bias, model.layers[1].weight,
+                       model.layers[2].weight),
+        MLP(layers), (HIDDEN.T, BIAS, INNER.T, OUT.T),
+    )
+    variables, static = equinox.partition(model, equinox.is_array)
+    return Network(lambda v, x: jax.vmap(equinox.combine(v, static))(x), variables, X)
+
+
 FRAMEWORKS = {
     "plain": plain_mlp, "handwritten": handwritten_mlp, "linen": linen_mlp, "nnx": nnx_mlp,
+    "equinox": equinox_mlp,
 }
 
 
@@ -132,6 +156,31 @@ def cnn():
     return of_module(CNN(), dyadic(2, 6, 6, 1))
 
 
+def channels_first():
+    """The first layers of the CNN, on NCHW images."""
+    def apply(variables, x):
+        x = lax.conv_general_dilated(x, variables["kernel"], (1, 1), "SAME")
+        x = jax.nn.relu(x + variables["bias"][:, None, None])
+        x = lax.reduce_window(x, 0.0, lax.add, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
+        return x.reshape(len(x), -1) @ variables["out"]
+
+    variables = {"kernel": dyadic(3, 2, 3, 3), "bias": dyadic(3), "out": dyadic(18, 5)}
+    return Network(apply, variables, dyadic(2, 2, 6, 5))
+
+
+def channels_last():
+    """The same on NHWC images."""
+    def apply(variables, x):
+        x = lax.conv_general_dilated(x, variables["kernel"], (1, 1), "SAME",
+                                     dimension_numbers=("NHWC", "OIHW", "NHWC"))
+        x = jax.nn.relu(x + variables["bias"])
+        x = lax.reduce_window(x, 0.0, lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+        return jnp.moveaxis(x, -1, 1).reshape(len(x), -1) @ variables["out"]
+
+    first = channels_first()
+    return Network(apply, first.variables, np.moveaxis(first.x, 1, -1))
+
+
 def resnet_block():
     return of_module(ResNetBlock(), dyadic(2, 5, 4, 2))
 
@@ -149,6 +198,22 @@ def stack():
         return lax.scan(layer, x, variables["stack"])[0] @ variables["out"]
 
     return Network(apply, {"stack": dyadic(3, 7, 7), "out": OUT}, dyadic(4, 7))
+
+
+def recurrent():
+    """A cell scanned over the tokens, in each of two layers that are a scan too."""
+    def apply(variables, x):
+        def layer(x, kernels):
+            def cell(state, row):
+                state = jnp.tanh(state @ kernels[0] + row @ kernels[1])
+                return state, state - row
+
+            rows = jnp.swapaxes(x, 0, 1)
+            return jnp.swapaxes(lax.scan(cell, jnp.zeros_like(rows[0]), rows)[1], 0, 1), None
+
+        return lax.scan(layer, x, variables["layers"])[0].sum(1) @ variables["out"]
+
+    return Network(apply, {"layers": dyadic(2, 2, 7, 7) / 2, "out": OUT}, dyadic(3, 5, 7))
 
 
 def vmapped():
@@ -171,5 +236,9 @@ def with_cond():
 
 NETWORKS = {
     "plain": plain_mlp, "cnn": cnn, "resnet block": resnet_block, "transformer": transformer,
-    "stack": stack, "vmapped": vmapped, "cond": with_cond,
+    "stack": stack, "recurrent": recurrent, "vmapped": vmapped, "cond": with_cond,
 }
+
+HEAVY = ("cnn", "resnet block", "transformer", "recurrent")  # seconds of compilation each
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in HEAVY else name
+         for name in NETWORKS]

@@ -4,20 +4,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conversion_networks import FRAMEWORKS, HIDDEN, NETWORKS, X, plain_mlp
+from conversion_networks import (
+    FRAMEWORKS,
+    HIDDEN,
+    NAMES,
+    NETWORKS,
+    X,
+    channels_first,
+    channels_last,
+    plain_mlp,
+)
 from helpers import assert_trees_equal
 from jax import lax
 
 from fastsnn_jax.conversion import convert
+from fastsnn_jax.conversion.program import Program
+
+WEIGHT = jnp.asarray(HIDDEN[:, :5])
 
 
-def kinds(snn):
-    return [site.kind for site in snn.sites]
+def between(function):
+    """A network with a function between two products."""
+    return lambda w, x: function(x @ w) @ w
 
 
-def found(function, *args, **options):
-    """Sites of a function of one array, whose product with a weight makes spikes worth it."""
-    return convert(lambda w, x: function(x @ w) @ w, jnp.asarray(HIDDEN[:, :5]), X, **options)
+def kinds(function):
+    """What is found of a function between two products."""
+    return [site.kind for site in Program.trace(between(function), WEIGHT, X, "activations").sites]
 
 
 # The same network in every framework
@@ -39,12 +52,24 @@ def test_one_function_is_converted_alike_in_every_framework(framework, sites):
             assert getattr(site, name) == pytest.approx(getattr(ours, name), rel=1e-5), name
 
 
+@pytest.mark.parametrize("method", ["dynamic_mean", "ltb"])
+@pytest.mark.parametrize("sites", ["activations", "synapses"])
+def test_channels_are_channels_on_whatever_axis(method, sites):
+    first, last = channels_first(), channels_last()
+    one, other = (convert(*network, sites=sites, method=method) for network in (first, last))
+    if sites == "activations":
+        assert (one.sites[0].channels, other.sites[0].channels) == ((1,), (3,))
+    np.testing.assert_allclose(one.apply(one.variables, first.x)[0],
+                               other.apply(other.variables, last.x)[0], rtol=1e-5, atol=1e-5)
+
+
 EXPECTED = {
     "plain": (["relu", "gelu"], 3),
     "cnn": (["relu", "relu"], 3),
     "resnet block": (["relu", "relu"], 3),
     "transformer": (["gelu"], 7),  # query, key, value and output; two of the MLP, and the head
     "stack": (["silu"], 2),
+    "recurrent": (["tanh"], 3),
     "vmapped": (["softplus"], 2),
     "cond": (["relu", "tanh"], 2),
 }
@@ -54,12 +79,14 @@ EXPECTED = {
 def test_every_activation_and_synapse_of_a_network_is_found(name):
     network = NETWORKS[name]()
     activations, synapses = EXPECTED[name]
-    assert sorted(kinds(convert(*network, strict=True))) == sorted(activations)
-    assert len(convert(*network, sites="synapses", strict=True).sites) == synapses
+    found = [Program.trace(*network, kind).sites for kind in ("activations", "synapses")]
+    assert all(site.converted for sites in found for site in sites)
+    assert sorted(site.kind for site in found[0]) == sorted(activations)
+    assert len(found[1]) == synapses
 
 
 @pytest.mark.parametrize("sites", ["activations", "synapses"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_many_steps_give_the_function_itself(name, sites):
     network = NETWORKS[name]()
     snn = convert(*network, sites=sites, method="max", num_steps=2**20)
@@ -69,7 +96,7 @@ def test_many_steps_give_the_function_itself(name, sites):
     assert snn.report.output_error < 1e-4
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_conversion_is_a_function_like_any_other(name):
     network = NETWORKS[name]()
     snn = convert(*network, num_steps=6, method="qcfs")
@@ -113,7 +140,7 @@ WRITTEN = {
 @pytest.mark.parametrize("kind", WRITTEN)
 def test_an_activation_is_known_however_it_is_written(kind):
     for function in WRITTEN[kind]:
-        assert kinds(found(function)) == [kind]
+        assert kinds(function) == [kind]
 
 
 def test_what_keeps_a_statistic_in_range_is_no_activation():
@@ -122,17 +149,41 @@ def test_what_keeps_a_statistic_in_range_is_no_activation():
         variance = jnp.maximum(0, jnp.mean(x**2, -1, keepdims=True) - mean**2)
         return jax.nn.relu(x * lax.rsqrt(variance + 1e-6) / jnp.maximum(jnp.sum(x**2), 1e-12))
 
-    assert kinds(found(normed)) == ["relu"]
+    assert kinds(normed) == ["relu"]
 
 
 @pytest.mark.parametrize("function", [jnp.sin, jax.nn.mish, lambda x: jax.nn.relu(x)**2, jnp.abs])
 def test_an_unknown_function_before_a_product_is_listed_and_refused_when_strict(function):
-    snn = found(lambda x: function(x) + jax.nn.relu(x))
+    network = between(lambda x: function(x) + jax.nn.relu(x))
+    snn = convert(network, WEIGHT, X)
     kept = [site for site in snn.sites if not site.converted]
     assert len(kept) == 1 and "no activation that is known" in kept[0].reason
     assert kept[0].reason in snn.report.format()
     with pytest.raises(ValueError, match="strict allows no leftovers, got site"):
-        found(lambda x: function(x) + jax.nn.relu(x), strict=True)
+        convert(network, WEIGHT, X, strict=True)
+
+
+def test_activations_are_found_inside_custom_derivatives():
+    @jax.custom_vjp
+    def layer(x):
+        return jax.jit(jax.nn.silu)(x)
+
+    layer.defvjp(lambda x: (layer(x), x), lambda x, cotangent: (cotangent,))
+    assert kinds(layer) == ["silu"]
+
+
+def test_products_of_spikes_are_no_sites():
+    def apply(w, x):
+        return jax.nn.one_hot(jnp.argmax(x, -1), 5) @ w @ w.T
+
+    (site,) = Program.trace(apply, HIDDEN, X, "synapses").sites
+    assert site.shape == (3, 7)  # what the weights of the chosen row are, not the choice
+
+
+def test_an_outer_product_is_a_synapse_too():
+    snn = convert(lambda w, x: jnp.einsum("bi,j->bij", x, w), HIDDEN[0], X, sites="synapses",
+                  method="max", num_steps=2**16, smooth=True)
+    assert snn.report.output_error < 1e-4
 
 
 def test_softmax_norms_and_pooling_are_no_leftovers():
@@ -140,7 +191,7 @@ def test_softmax_norms_and_pooling_are_no_leftovers():
         x = jax.nn.relu(jax.nn.softmax(x) * x)
         return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2), (1, 1), "SAME") / jnp.std(x)
 
-    assert kinds(found(function, strict=True)) == ["relu"]
+    assert kinds(function) == ["relu"]
 
 
 def test_sites_in_a_while_loop_are_listed_with_the_reason():
@@ -148,7 +199,7 @@ def test_sites_in_a_while_loop_are_listed_with_the_reason():
         x = lax.while_loop(lambda x: x.sum() < -1e9, jax.nn.relu, x)
         return x + jax.nn.tanh(x)
 
-    loop, after = found(function).sites
+    loop, after = Program.trace(between(function), WEIGHT, X, "activations").sites
     assert (loop.kind, loop.converted, after.kind, after.converted) == ("relu", False, "tanh", True)
     assert "while" in loop.reason
 
@@ -158,11 +209,11 @@ def test_sites_in_a_while_loop_are_listed_with_the_reason():
 
 def test_a_function_without_sites_is_refused_with_what_was_seen():
     with pytest.raises(ValueError, match="must have activations that can spike, got none"):
-        convert(lambda w, x: x @ w, jnp.asarray(HIDDEN), X)
+        convert(lambda w, x: x @ w, WEIGHT, X)
     with pytest.raises(ValueError, match="must have synapses that can spike, got none"):
         convert(lambda w, x: jax.nn.relu(x), (), X, sites="synapses")
     with pytest.raises(ValueError, match=r"got site0:sin \(sin ends no activation"):
-        convert(lambda w, x: jnp.sin(x) @ w, jnp.asarray(HIDDEN), X)
+        convert(lambda w, x: jnp.sin(x) @ w, WEIGHT, X)
 
 
 BATCHES = {
@@ -222,7 +273,7 @@ def test_thresholds_that_are_not_finite_are_refused():
         return jax.nn.relu(x @ w * 3e38 * 1e3) @ w.T
 
     with pytest.raises(ValueError, match="values at site0:relu must be finite"):
-        convert(overflowing, jnp.asarray(HIDDEN), X, method="max")
+        convert(overflowing, WEIGHT, X, method="max")
     snn = convert(*plain_mlp(), method="max")
     broken = snn.variables | {"sites": {
         name: {"threshold": jnp.float32(np.nan)} for name in snn.variables["sites"]

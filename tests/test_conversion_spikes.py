@@ -65,6 +65,13 @@ def test_dynamic_mean_is_the_adaptive_threshold_neuron(sites):
     np.testing.assert_array_equal(count.saturated, spikes.saturated.sum(1))
 
 
+def test_a_single_sample_is_converted_as_in_a_batch():
+    snn = convert(*plain_mlp())
+    together = snn.apply(snn.variables, X)[0]
+    alone = jax.vmap(lambda x: snn.apply(snn.variables, x)[0])(X)
+    np.testing.assert_allclose(alone, together, rtol=1e-5, atol=1e-6)
+
+
 def test_a_convolution_has_a_token_at_every_place():
     x, kernel = np.abs(dyadic(2, 4, 3)) + 0.5, dyadic(3, 3, 2)
     numbers = ("NHC", "HIO", "NHC")

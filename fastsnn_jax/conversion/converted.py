@@ -22,7 +22,7 @@ from fastsnn_jax.conversion.sites import Site
 
 @dataclass(frozen=True, eq=False)
 class Converted:
-    """A spiking network made from a function, built by `convert`; it holds no parameters.
+    """A spiking network made from a function, built by `convert`.
 
     Attributes:
       apply_fn: the original function.
@@ -54,8 +54,8 @@ class Converted:
 
         Returns:
           Its output, and the spikes of each site by name: events ``[B, *N]`` (of a site in a scan
-          ``[B, turns, *N]``), and per sample the spikes and those clipped. A site whose axes do
-          not begin with the batch is one sample.
+          ``[B, turns, *N]``), and per sample the spikes and those clipped. A site without an axis
+          of the samples is one sample.
 
         Raises:
           ValueError: where thresholds are not finite or not those of this network, or the
@@ -119,13 +119,7 @@ class Converted:
         check(self.temporal == "layerwise", "Converted.expand",
               "spikes that may be taken back have no coding", "temporal='differences'",
               "convert with temporal='layerwise'")
-        entries = tuple(
-            entry if not entry.converted else dataclasses.replace(
-                entry, time_steps=trains.num_planes(coding, self.method.num_steps)
-            ) for entry in self.report.sites
-        )
-        changed = dataclasses.replace(self.report, coding=coding, sites=entries)
-        return dataclasses.replace(self, coding=coding, report=changed)
+        return dataclasses.replace(self, coding=coding, report=self.report.written(coding))
 
     def split(self, variables: PyTree) -> dict[str, Any]:
         """``{"model": ..., "sites": ...}``, with the calibrated thresholds where there are none."""
@@ -154,7 +148,7 @@ class Converted:
         )
         batch, *_ = *jnp.shape(jax.tree.leaves(x)[0]), 1
         activity = {
-            site.name: _spike_count(records[site.name], len(site.loops), batch)
+            site.name: _spike_count(records[site.name], site, batch)
             for site in program.converted
         }
         return output, activity
@@ -178,19 +172,22 @@ def _spikes(coding: str, num_steps: int, site: Site, encoded: Encoded, value: Ar
     return trains.spikes_of(counts, coding, num_steps), encoded.clipped
 
 
-def _spike_count(record: tuple[Array, Array], loops: int, batch: int) -> SpikeCount:
+def _spike_count(record: tuple[Array, Array], site: Site, batch: int) -> SpikeCount:
     """The counts of a site, per sample; its leading axes are those of the loops."""
-    events, clipped = (_per_sample(array, loops, batch) for array in record)
+    events, clipped = (_per_sample(array, site, batch) for array in record)
     nonzero = jnp.sum(events, axis=tuple(range(1, events.ndim))).astype(jnp.int32)
     saturated = jnp.sum(clipped, axis=tuple(range(1, clipped.ndim)), dtype=jnp.int32)
     return SpikeCount(events, nonzero, saturated)
 
 
-def _per_sample(array: Array, loops: int, batch: int) -> Array:
-    """``[turns, B * M, ...]`` as ``[B, turns, M, ...]``; all one sample where B is not in it."""
-    turns, rest = array.shape[:loops], array.shape[loops:]
-    if not rest or rest[0] % batch:
+def _per_sample(array: Array, site: Site, batch: int) -> Array:
+    """Samples first, then the turns of loops; all is one sample where they are not to be found."""
+    loops = len(site.loops)
+    turns = tuple(range(loops))
+    array = jnp.transpose(array, (*turns, *(loops + axis for axis in site.samples_first)))
+    rest = array.shape[loops:]
+    if site.batch is None or rest[0] % batch:
         rest = (1, *rest)
     elif rest[0] != batch:
         rest = (batch, rest[0] // batch, *rest[1:])
-    return jnp.moveaxis(array.reshape(*turns, *rest), loops, 0)
+    return jnp.moveaxis(array.reshape(*array.shape[:loops], *rest), loops, 0)

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from fastsnn_jax import jaxpr
-from fastsnn_jax.conversion import activations
+from fastsnn_jax.conversion import activations, features
 from fastsnn_jax.conversion.linear import is_linear
 from fastsnn_jax.conversion.signs import is_nonnegative
 from fastsnn_jax.energy.origins import CONSTANT, PARAMETER, held, origin, picked, weight_side
-from fastsnn_jax.energy.products import PRODUCTS
+from fastsnn_jax.energy.products import PRODUCTS, Side, sides
 from fastsnn_jax.jaxpr import Equation, Path
 
 ROOTS = 24  # inputs a value is known as a function of: no activation is written in more operations
@@ -36,6 +36,8 @@ class Signal:
     origin: int
     number: Any = None
     nonnegative: bool = False
+    features: int | None = None
+    binary: bool = False  # false and true as numbers: spikes already
     unary: dict["Signal", np.ndarray] = field(default_factory=dict)
     operands: Sequence["Signal"] = ()
     uses: list["Use"] = field(default_factory=list)
@@ -73,12 +75,13 @@ class Place:
     equation: Equation
     kind: str
     aval: Any
-    channels: tuple[int, ...]
     loops: tuple[int, ...]
     reason: str | None
     operand: int | None = None
     nonnegative: bool = False
-    partners: tuple[int, ...] = ()  # axes of the weight that meet the channels
+    channels: tuple[int, ...] = ()  # where known: those a product sums over, or made
+    partners: tuple[int, ...] = ()  # axes of the weight that meet them
+    side: Side | None = None  # the operand of a product, with the fan-outs of its elements
 
 
 @dataclass
@@ -111,9 +114,11 @@ class Finder:
         self.reason: str | None = None
 
     def program(self, closed: Any, origins: Sequence[int]) -> None:
+        """Walks a whole program whose arguments have the given origins."""
         self.walk(closed, [Signal(origin) for origin in origins], (), "")
 
     def walk(self, closed: Any, signals: Sequence[Signal], path: Path, name: str) -> list[Signal]:
+        """Signals of a jaxpr's outputs."""
         def constant(value: Any) -> Signal:
             known = held(value)
             positive = isinstance(known.number, (bool, int, float)) and known.number >= 0
@@ -122,6 +127,7 @@ class Finder:
         return jaxpr.walk(closed, signals, self.visit, constant=constant, path=path, name=name)
 
     def visit(self, equation: Equation, signals: list[Signal]) -> list[Signal]:
+        """Signals of what any equation gives."""
         called = jaxpr.called(equation)
         if called is not None:
             return self.walk(called, signals, equation.path, equation.name)
@@ -136,12 +142,16 @@ class Finder:
         """Signals of what an ordinary equation gives, recorded with those who are read."""
         where = origin(equation, [signal.origin for signal in signals])
         positive = is_nonnegative(equation, [signal.nonnegative for signal in signals])
-        results = [Signal(where, nonnegative=positive, operands=signals)
+        elementwise = activations.is_elementwise(equation.primitive)
+        axis = self.channel_axis(equation, signals, elementwise)
+        binary = equation.primitive in _VIEWS and signals[0].binary or (
+            equation.primitive == "convert_element_type" and equation.inputs[0].dtype == bool
+        )
+        results = [Signal(where, None, positive, axis, binary, operands=signals)
                    for _ in equation.outputs]
         moving = [signal.moves for signal in signals]
         sources = {signal for signal in signals if signal.moves}
         self.follow(equation, signals, results[0])
-        elementwise = activations.is_elementwise(equation.primitive)
         use = Use(
             equation, results, is_linear(equation, moving) if any(moving) else True,
             elementwise and len(sources) == 1,
@@ -151,9 +161,19 @@ class Finder:
             source.uses.append(use)
         if sources and elementwise and _is_analog(equation):
             place = self.place(equation, equation.primitive, equation.outputs[0], None)
-            place.nonnegative = positive
+            place.nonnegative, place.channels = positive, () if axis is None else (axis,)
             self.results.append(Result(place, results[0], use.linear))
         return results
+
+    def channel_axis(
+        self, equation: Equation, signals: list[Signal], elementwise: bool
+    ) -> int | None:
+        """The axis of the result's channels, where one is known."""
+        if equation.primitive in PRODUCTS:
+            weight = weight_side(*(signal.origin for signal in signals))
+            return None if weight is None else features.of_product(equation, weight)
+        axes = [signal.features for signal in signals]
+        return features.passed_on(equation, axes, elementwise)
 
     def follow(self, equation: Equation, signals: list[Signal], result: Signal) -> None:
         """What the result is a function of; its number where all operands are numbers."""
@@ -176,21 +196,22 @@ class Finder:
         result.unary[result] = result.unary.pop(result)  # itself comes last
 
     def place(self, equation: Equation, kind: str, aval: Any, operand: int | None) -> Place:
-        channels = (len(aval.shape) - 1,) if aval.shape else ()
-        return Place(equation, kind, aval, channels, self.loops, self.reason, operand)
+        """A place in the loops that the walk is in."""
+        return Place(equation, kind, aval, self.loops, self.reason, operand)
 
     def product(self, equation: Equation, signals: list[Signal]) -> None:
-        """Records the data side of a product with a parameter."""
+        """Records the data side of a product with a parameter, unless it is spikes already."""
         weight = weight_side(*(signal.origin for signal in signals))
-        if weight is None or not signals[1 - weight].moves:
+        if weight is None or not signals[1 - weight].moves or signals[1 - weight].binary:
             return
         data = 1 - weight
         place = self.place(equation, equation.primitive, equation.inputs[data], data)
-        place.nonnegative = signals[data].nonnegative
+        place.nonnegative, place.side = signals[data].nonnegative, sides(equation)[data]
         numbers = equation.params["dimension_numbers"]
         if equation.primitive == "dot_general":
             pairs = sorted(zip(numbers[0][data], numbers[0][weight], strict=True))
-            place.channels, place.partners = (tuple(axes) for axes in zip(*pairs, strict=True))
+            place.channels = tuple(ours for ours, _ in pairs)
+            place.partners = tuple(theirs for _, theirs in pairs)
         else:
             place.channels, place.partners = (numbers[0][1],), (numbers[1][1],)
             if data == 1 and place.reason is None:

@@ -37,7 +37,7 @@ from fastsnn_jax.neurons import adaptive_threshold
 
 LTB_UPDATES = 100  # more come closer to the maximum, which needs more steps (paper, section 5.3)
 MSE_RANGES = 64  # ranges tried, from 1/64 of the maximum to all of it
-LEAST_THRESHOLD = 1e-12  # a learnt threshold stays above
+LEAST_THRESHOLD = 1e-12  # what an optimiser may make of one, 0 and below, would divide by 0
 
 
 class Encoded(NamedTuple):
@@ -46,7 +46,7 @@ class Encoded(NamedTuple):
     Attributes:
       counts: the value's shape, whole numbers in float32 or wider; gradients flow.
       threshold: V, broadcast against the counts.
-      clipped: channels that did not fit, a number or truth value for each place.
+      clipped: how many did not fit, with the axes of the counts or 1 in the place of channels.
     """
 
     counts: Array
@@ -93,9 +93,12 @@ class DynamicMean:
         shape = tokens.shape
         spikes = neuron.encode({}, tokens.reshape(*shape[:len(shape) - len(last)], -1))
         counts = jnp.moveaxis(spikes.data.reshape(shape), last, site.channels)
-        threshold = spikes.threshold.reshape(*shape[:len(shape) - len(last)], *[1] * len(last))
-        threshold = jnp.moveaxis(threshold, last, site.channels)
-        return Encoded(_wide(counts), threshold, spikes.saturated)
+        lead = (*shape[:len(shape) - len(last)], *[1] * len(last))
+        threshold, clipped = (
+            jnp.moveaxis(each.reshape(lead), last, site.channels)
+            for each in (spikes.threshold, spikes.saturated)
+        )
+        return Encoded(_wide(counts), threshold, clipped)
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ class Calibrated:
         if not self.learnt:
             threshold = lax.stop_gradient(threshold)
         threshold = _spread(site, threshold, value)
-        return self._fire(site, _wide(value), jnp.maximum(threshold, LEAST_THRESHOLD))
+        return self._fire(site, _wide(value), jnp.maximum(jnp.abs(threshold), LEAST_THRESHOLD))
 
     def _fire(self, site: Site, value: Array, threshold: Array) -> Encoded:
         ratio, most = value / threshold, float(self.num_steps)
@@ -192,10 +195,10 @@ def _smoothing(site: Site, value: Array, weight: Array | None) -> Array:
     assert weight is not None  # of a product, as convert has checked
     others = tuple(axis for axis in range(value.ndim) if axis not in site.channels)
     theirs = jnp.max(jnp.abs(_wide(value)), axis=others)
-    first = tuple(range(theirs.ndim))
+    first = tuple(range(len(site.partners)))
     kernel = jnp.moveaxis(jnp.abs(_wide(weight)), site.partners, first)
-    ours = jnp.max(kernel, axis=tuple(range(theirs.ndim, kernel.ndim)))
-    if theirs.shape != ours.shape:  # of a grouped convolution: the kernel has one group's inputs
+    ours = jnp.max(kernel, axis=tuple(range(len(first), kernel.ndim)))
+    if first and theirs.shape != ours.shape:  # a grouped convolution: the inputs of one group
         ours = jnp.tile(ours, theirs.shape[0] // ours.shape[0])
     scale = jnp.sqrt(theirs) / jnp.sqrt(ours)
     return jnp.where(jnp.isfinite(scale) & (scale > 0), scale, 1.0)

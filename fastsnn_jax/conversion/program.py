@@ -20,6 +20,9 @@ Record = Callable[[Site, Encoded, Array], Any]
 """``record(site, encoded, value)``: what a run keeps of a site."""
 
 
+_REFUSALS = (TypeError, ValueError, RuntimeError)  # of a shape: flax raises all three
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """A traced function.
@@ -37,14 +40,21 @@ class Program:
     @classmethod
     def trace(cls, apply_fn: Callable, variables: PyTree, x: PyTree, kind: str) -> "Program":
         """Traces ``apply_fn(variables, x)``; ValueError in its words where it does not run."""
-        try:  # a lambda: methods of some modules cannot be hashed
-            closed, tree = jaxpr.trace(lambda variables, x: apply_fn(variables, x), variables, x)
-        except (TypeError, ValueError, RuntimeError) as error:  # flax raises all three
+        def function(variables: PyTree, x: PyTree) -> PyTree:  # methods may not be hashable
+            return apply_fn(variables, x)
+
+        try:
+            closed, tree = jaxpr.trace(function, variables, x)
+        except _REFUSALS as error:
             shapes = jax.tree.map(jnp.shape, x)
             raise fail("convert", "apply_fn(variables, x) must run",
                        f"{type(error).__name__} for x of shape {shapes}: {error}") from error
+        try:
+            doubled, _ = jaxpr.trace(function, variables, _twice(x))
+        except _REFUSALS:  # it takes this many samples only
+            doubled = None
         origins = [PARAMETER] * len(jax.tree.leaves(variables)) + [DATA] * len(jax.tree.leaves(x))
-        return cls(closed, tree, find(closed, origins, kind))
+        return cls(closed, tree, find(closed, doubled, origins, kind))
 
     @property
     def converted(self) -> tuple[Site, ...]:
@@ -78,6 +88,19 @@ class Program:
         outputs, records = threaded.run(self.closed, operands, rules, self.by_path(feeds))
         named = {site.name: records[site.path] for site in self.converted}
         return jax.tree.unflatten(self.tree, outputs), named
+
+
+def _twice(x: PyTree) -> PyTree:
+    """Shapes of an input of twice as many samples."""
+    samples = [jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(x)][0]
+
+    def grown(leaf: Any) -> jax.ShapeDtypeStruct:
+        shape = jnp.shape(leaf)
+        if samples and shape[:1] == samples:
+            shape = (2 * shape[0], *shape[1:])
+        return jax.ShapeDtypeStruct(shape, jnp.result_type(leaf))
+
+    return jax.tree.map(grown, x)
 
 
 def count_rules(program: Program, method: Method) -> dict[Path, threaded.Rule]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import jax
@@ -10,8 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from fastsnn_jax._typing import Array, PyTree
+from fastsnn_jax.codings import CODINGS
 from fastsnn_jax.conversion.methods import Encoded
 from fastsnn_jax.conversion.sites import Site
+from fastsnn_jax.conversion.trains import num_planes, spikes_of
+from fastsnn_jax.energy.products import macs
 from fastsnn_jax.energy.text import number, table
 
 
@@ -20,14 +23,17 @@ class SiteReport:
     """One site over the calibration batch; None where there is nothing to say.
 
     Attributes:
-      name, kind, shape, loops, converted, reason: of the site, see `Site`.
+      name, kind, shape, loops, converted, reason: of the site, see `Site`; samples first.
       threshold: mean V over the channels, or over the tokens where each has its own; of a site in
         a scan over all turns, and so are the others.
       relative_error: root mean square of ``V s - x`` over that of ``x``.
-      rate: spikes per neuron and time step.
       saturation: share of the numbers that did not fit.
-      spikes_per_synapse: spikes per neuron: additions that each synapse behind it makes.
+      macs: multiply-adds of the product behind a synapse, before; None of an activation.
       time_steps: steps of its spike train.
+      rate: spikes per neuron and time step.
+      spikes_per_synapse: spikes per neuron: additions that each synapse behind it makes.
+      additions: of the product behind a synapse, after: its spikes times their fan-out.
+      spikes_by_coding, additions_by_coding: the same in every coding.
     """
 
     name: str
@@ -38,10 +44,23 @@ class SiteReport:
     reason: str | None
     threshold: float | None = None
     relative_error: float | None = None
-    rate: float | None = None
     saturation: float | None = None
-    spikes_per_synapse: float | None = None
+    macs: int | None = None
     time_steps: int | None = None
+    rate: float | None = None
+    spikes_per_synapse: float | None = None
+    additions: float | None = None
+    spikes_by_coding: dict[str, float] | None = None
+    additions_by_coding: dict[str, float] | None = None
+
+    def written(self, coding: str, num_steps: int) -> "SiteReport":
+        """The report with the spikes of another coding, of counts up to ``num_steps``."""
+        if self.spikes_by_coding is None:
+            return self
+        steps, spikes = num_planes(coding, num_steps), self.spikes_by_coding[coding]
+        additions = None if self.additions_by_coding is None else self.additions_by_coding[coding]
+        return replace(self, time_steps=steps, rate=spikes / steps, spikes_per_synapse=spikes,
+                       additions=additions)
 
 
 @dataclass(frozen=True)
@@ -65,6 +84,11 @@ class ConversionReport:
     metric_before: float | None = None
     metric_after: float | None = None
 
+    def written(self, coding: str) -> "ConversionReport":
+        """The report of the same network in another coding."""
+        sites = tuple(site.written(coding, self.num_steps) for site in self.sites)
+        return replace(self, coding=coding, sites=sites)
+
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON holds it: dicts, lists, numbers, strings and None."""
         fields = asdict(self)
@@ -84,44 +108,57 @@ class ConversionReport:
             title += f", metric {number(self.metric_before)} -> {number(self.metric_after)}"
         rows: list[Sequence[str]] = [
             ("site", "shape", "threshold", "error %", "rate", "saturated %", "spikes", "steps",
-             "note"),
+             "MACs", "additions", "note"),
         ]
         for site in self.sites:
             shape = "x".join(map(str, (*site.loops, *site.shape)))
             rows.append((
                 site.name, shape, number(site.threshold), number(site.relative_error, 100),
                 number(site.rate), number(site.saturation, 100), number(site.spikes_per_synapse),
-                number(site.time_steps), site.reason or "",
+                number(site.time_steps), number(site.macs), number(site.additions),
+                site.reason or "",
             ))
         return "\n".join([title, *(f"  {line}" for line in table(rows))])
 
 
-def measure(site: Site, encoded: Encoded, value: Array) -> dict[str, Array]:
+def measure(num_steps: int, site: Site, encoded: Encoded, value: Array) -> dict[str, Any]:
     """Sums that `site_report` reads, of one run of a site."""
     value = value.astype(encoded.counts.dtype)
-    spikes = jnp.abs(encoded.counts)
-    return {
+    spikes = {coding: spikes_of(encoded.counts, coding, num_steps) for coding in CODINGS}
+    sums: dict[str, Any] = {
         "error": jnp.sum(jnp.square(encoded.value(value.dtype) - value)),
         "power": jnp.sum(jnp.square(value)),
         "threshold": jnp.mean(encoded.threshold),
-        "spikes": jnp.mean(spikes),
         "clipped": jnp.sum(encoded.clipped) / max(value.size, 1),
+        "spikes": {coding: jnp.mean(each) for coding, each in spikes.items()},
     }
+    if site.side is not None:
+        fans = np.asarray(site.side.fan_outs, np.float32)[site.side.group_of]
+        others = [axis for axis in range(value.ndim) if axis not in site.side.axes]
+        fans = np.expand_dims(fans, others)
+        sums["additions"] = {coding: jnp.sum(each * fans) for coding, each in spikes.items()}
+    return sums
 
 
 def site_report(
-    site: Site, sums: Mapping[str, Array] | None, num_steps: int, time_steps: int
+    site: Site, sums: Mapping[str, Any] | None, coding: str, num_steps: int
 ) -> SiteReport:
     """The report of a site, from what `measure` gave; None of one that stays as it is."""
-    fields = (site.name, site.kind, site.shape, site.loops, site.converted, site.reason)
+    shape = tuple(site.shape[axis] for axis in site.samples_first)
+    fields = (site.name, site.kind, shape, site.loops, site.converted, site.reason)
     if sums is None:
         return SiteReport(*fields)
-    read = {name: np.asarray(value, np.float64) for name, value in sums.items()}
-    spikes = read["spikes"].mean().item()
+    read = jax.tree.map(lambda value: np.asarray(value, np.float64), dict(sums))
+    error = _ratio(read["error"].sum(), read["power"].sum())
+    spikes = {name: value.mean().item() for name, value in read["spikes"].items()}
+    additions = work = None
+    if site.side is not None:
+        additions = {name: value.sum().item() for name, value in read["additions"].items()}
+        work = math.prod(site.loops) * macs(site.side)
     return SiteReport(
-        *fields, read["threshold"].mean().item(), _ratio(read["error"].sum(), read["power"].sum()),
-        spikes / num_steps, read["clipped"].mean().item(), spikes, time_steps,
-    )
+        *fields, read["threshold"].mean().item(), error, read["clipped"].mean().item(), work,
+        spikes_by_coding=spikes, additions_by_coding=additions,
+    ).written(coding, num_steps)
 
 
 def output_error(original: PyTree, converted: PyTree) -> Array:

@@ -9,12 +9,12 @@ the relu that keeps a variance from falling below 0 does, is part of that functi
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastsnn_jax.conversion import activations
 from fastsnn_jax.conversion.dataflow import Finder, Place, Result, Signal, Use
-from fastsnn_jax.energy.products import PRODUCTS
+from fastsnn_jax.energy.products import PRODUCTS, Side
 from fastsnn_jax.jaxpr import Path
 
 KINDS = ("activations", "synapses")
@@ -36,9 +36,12 @@ class Site:
       reason: why not; None where they do.
       path: place of its equation, see ``jaxpr.Path``.
       operand: which operand of the equation it is; None for the result.
-      channels: the axes of its channels.
+      batch: the axis of the samples, alone or merged with others; None where there is none.
+      channels: the axes of its channels: those the product sums over; of an activation the one
+        that the product before it made, else the last beside ``batch``.
       partners: the axes of the weight that meet them, of a product.
       nonnegative: whether the value is known never to be negative.
+      side: of a product, how many multiply-adds each element enters.
     """
 
     name: str
@@ -49,17 +52,51 @@ class Site:
     reason: str | None
     path: Path
     operand: int | None
+    batch: int | None
     channels: tuple[int, ...]
     partners: tuple[int, ...]
     nonnegative: bool
+    side: Side | None = field(repr=False, compare=False)
+
+    @property
+    def samples_first(self) -> tuple[int, ...]:
+        """Its axes, that of the samples first."""
+        others = tuple(axis for axis in range(len(self.shape)) if axis != self.batch)
+        return others if self.batch is None else (self.batch, *others)
 
 
-def find(closed: Any, origins: Sequence[int], kind: str) -> tuple[Site, ...]:
-    """Sites of a program whose arguments have the given origins, in its order, named."""
+def find(closed: Any, doubled: Any, origins: Sequence[int], kind: str) -> tuple[Site, ...]:
+    """Sites of a program in its order, named.
+
+    Args:
+      closed: its jaxpr.
+      doubled: that of the same program for twice the samples, which shows where they are; None
+        where there is none.
+      origins: of its arguments.
+      kind: one of `KINDS`.
+    """
+    found = _places(closed, origins, kind)
+    others = found if doubled is None else _places(doubled, origins, kind)
+    paths, theirs = ([place.equation.path for place in each] for each in (found, others))
+    known = doubled is not None and paths == theirs
+    return _named([
+        (place, _batch(place.aval.shape, other.aval.shape) if known else _first(place.aval.shape))
+        for place, other in zip(found, others if known else found, strict=True)
+    ])
+
+
+def _places(closed: Any, origins: Sequence[int], kind: str) -> list[Place]:
     finder = Finder()
     finder.program(closed, origins)
     found = finder.synapses if kind == "synapses" else [*_activations(finder)]
-    return _named(sorted(found, key=lambda place: place.equation.path))
+    return sorted(found, key=lambda place: place.equation.path)
+
+
+def _batch(shape: tuple[int, ...], doubled: tuple[int, ...]) -> int | None:
+    """The axis that is twice as long with twice the samples."""
+    grown = [axis for axis, sizes in enumerate(zip(shape, doubled, strict=False))
+             if sizes[0] != sizes[1]]
+    return grown[0] if len(grown) == 1 else None
 
 
 def _activations(finder: Finder) -> Iterator[Place]:
@@ -135,17 +172,28 @@ def _reached(signal: Signal, passes: Callable[[Use], bool]) -> set[Signal]:
     return met
 
 
-def _named(places: Sequence[Place]) -> tuple[Site, ...]:
+def _first(shape: tuple[int, ...]) -> int | None:
+    return 0 if len(shape) > 1 else None
+
+
+def _named(places: Sequence[tuple[Place, int | None]]) -> tuple[Site, ...]:
     taken: dict[str, int] = {}
     found = []
-    for number, place in enumerate(places):
-        scope = place.equation.name
+    for number, (place, batch) in enumerate(places):
+        scope, shape = _scope(place.equation.name), tuple(place.aval.shape)
         name = f"{scope}/{place.kind}" if scope else f"site{number}:{place.kind}"
         again = taken.get(name, 0)
         taken[name] = again + 1
+        features = [axis for axis in range(len(shape)) if axis != batch]
         found.append(Site(
-            f"{name}_{again}" if again else name, place.kind, tuple(place.aval.shape), place.loops,
-            place.reason is None, place.reason, place.equation.path, place.operand, place.channels,
-            place.partners, place.nonnegative,
+            f"{name}_{again}" if again else name, place.kind, shape, place.loops,
+            place.reason is None, place.reason, place.equation.path, place.operand, batch,
+            place.channels or tuple(features[-1:]), place.partners, place.nonnegative,
+            place.side,
         ))
     return tuple(found)
+
+
+def _scope(name: str) -> str:
+    """The scopes of modules; those of their methods, ``block.attend``, say it once more."""
+    return "/".join(part for part in name.split("/") if "." not in part)

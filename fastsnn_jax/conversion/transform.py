@@ -114,8 +114,10 @@ class _Workshop:
         """The conversion, with thresholds at each of the shares of what was calibrated."""
         thresholds = jax.jit(partial(self.program.calibrate, method))(self.variables, self.batch)
         _check_thresholds(thresholds)
-        coding = trains.natural_coding(method, self.program.sites)
-        run = jax.jit(partial(self.program.count, method, record=report.measure))
+        moved = self.temporal == "differences"  # spikes are taken back
+        coding = "ternary" if moved else trains.natural_coding(method, self.program.sites)
+        measure = partial(report.measure, method.num_steps)
+        run = jax.jit(partial(self.program.count, method, record=measure))
         for share in shares if jax.tree.leaves(thresholds) else (1.0,):
             scaled = jax.tree.map(lambda leaf, share=share: leaf * share, thresholds)
             output, sums = run(scaled, self.variables, self.batch)
@@ -126,9 +128,8 @@ class _Workshop:
             )
 
     def _report(self, method: Method, coding: str, output: PyTree, sums: Mapping[str, Any]):
-        planes = trains.num_planes(coding, method.num_steps)
         entries = tuple(
-            report.site_report(site, sums.get(site.name), method.num_steps, planes)
+            report.site_report(site, sums.get(site.name), coding, method.num_steps)
             for site in self.program.sites
         )
         values = [None, None]
