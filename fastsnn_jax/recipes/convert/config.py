@@ -32,7 +32,8 @@ class ConvertConfig:
       batch_size, learning_rate: of Adam, with cosine decay.
       label_smoothing, ema_decay, shift, stretch: regularisation; see ``recipes.mnist``.
       fine_tune_steps: N of the network that is fine-tuned, by "qcfs".
-      fine_tune_epochs, fine_tune_learning_rate: of the fine-tuning; no epochs, no fine-tuning.
+      fine_tune_epochs, fine_tune_learning_rate: of the fine-tuning; no epochs, no fine-tuning. None
+        takes the rate that suits the network.
       seed: of everything random.
       smoke: a few hundred images only, to see that everything runs.
 
@@ -57,7 +58,7 @@ class ConvertConfig:
     stretch: float = 0.1
     fine_tune_steps: int = 2
     fine_tune_epochs: int = 1
-    fine_tune_learning_rate: float = 2e-3
+    fine_tune_learning_rate: float | None = None
     seed: int = 0
     smoke: bool = False
 
@@ -80,7 +81,8 @@ class ConvertConfig:
         check_count(where, "seed", self.seed, at_least=0)
         check(self.seed < 2**31, where, "seed must be < 2**31", self.seed)
         for name in ("learning_rate", "fine_tune_learning_rate"):
-            check_number(where, name, getattr(self, name), above=0, at_most=1e6)
+            if getattr(self, name) is not None or name == "learning_rate":
+                check_number(where, name, getattr(self, name), above=0, at_most=1e6)
         check_number(where, "label_smoothing", self.label_smoothing, at_least=0, at_most=0.99)
         check_number(where, "ema_decay", self.ema_decay, above=0, at_most=1 - 1e-6)
         check_number(where, "shift", self.shift, at_least=0, at_most=8)

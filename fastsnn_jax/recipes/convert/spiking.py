@@ -108,9 +108,9 @@ def fine_tune(
             (logits, _), activity = by_batch.apply(variables, x)
             return logits, activity
 
-    tx = network.optimiser(
-        config.fine_tune_learning_rate, config, len(learn.labels), config.fine_tune_epochs
-    )
+    rate = config.fine_tune_learning_rate
+    assert rate is not None, "run settles the rate"
+    tx = network.optimiser(rate, config, len(learn.labels), config.fine_tune_epochs)
     loss_fn = network.make_loss(lambda learnt, x: forward(_joined(fixed, learnt), x)[0], config)
     result = train(
         make_train_step(loss_fn, tx), rows_of(network.device_examples(learn)),
