@@ -335,7 +335,8 @@ def test_every_contradiction_is_found(path, value):
 
 
 def test_an_unknown_kind_of_run_is_named():
-    with pytest.raises(RecordError, match="record.kind: expected one of convert, lm, mnist, got 'images'"):
+    message = "record.kind: expected one of convert, lm, mnist, got 'images'"
+    with pytest.raises(RecordError, match=message):
         validate_record(build() | {"kind": "images"})
 
 

@@ -216,7 +216,7 @@ def _run_model(
 
 def _settle(config: ConvertConfig, dataset: Dataset) -> ConvertConfig:
     """The configuration with what depends on network and data known."""
-    suited = {
+    suited: dict[str, Any] = {
         "epochs": _EPOCHS[dataset.name, config.model],
         "fine_tune_learning_rate": _FINE_TUNE_RATES[config.model],
     }
