@@ -70,6 +70,17 @@ def convert(
     >>> y, activity = snn.apply(variables, x)
     >>> y.tolist(), activity["site0:relu"].events.tolist()
     ([[1.5], [1.0]], [[2.0, 0.0, 4.0], [1.0, 3.0, 0.0]])
+
+    A network of Flax, Dense-gelu-Dense-relu-Dense:
+
+    >>> import fastsnn_jax as fs
+    >>> ann = fs.models.TinyANN(hidden=256, out_dim=10)
+    >>> x = jax.random.normal(jax.random.key(1), (2, 3, 128))
+    >>> variables = ann.init(jax.random.key(0), x)
+    >>> snn = fs.convert(ann.apply, variables, x)
+    >>> y, activity = snn.apply(variables, x)
+    >>> y.shape, list(activity)
+    ((2, 3, 10), ['TinyANN/gelu', 'TinyANN/relu'])
     """
     if not callable(apply_fn):
         raise TypeError(f"convert: apply_fn must be callable, got {apply_fn!r}")
