@@ -50,10 +50,8 @@ def _report(record: dict[str, Any], device: str) -> dict[str, Any] | None:
 def _point(run: str, device: str) -> scope.RunPoint:
     """Accuracy and cost of another run."""
     record = read_record(run)
-    metrics, report = record["metrics"], _report(record, device)
-    accuracy = metrics.get("test_accuracy", metrics.get("accuracy"))
-    if accuracy is None or report is None:
+    report = _report(record, device)
+    point = None if report is None else scope.run_point(Path(run).name, record, report)
+    if point is None:
         raise ValueError(f"{run}: expected a run with an accuracy and spikes to compare, got none")
-    events = metrics.get("event_syn_per_inference", metrics.get("synaptic_events_per_token"))
-    energy = report["total"]["energy_pj"]["total"][1]
-    return scope.RunPoint(Path(run).name, accuracy, events, energy)
+    return point
