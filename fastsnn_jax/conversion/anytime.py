@@ -53,9 +53,10 @@ def anytime(
     >>> [each.tolist() for each in anytime(snn, variables, jnp.array([[7.0, 1.0], [3.0, 2.0]]))]
     [[0, 0], [1, 3]]
     """
-    return jax.jit(partial(_anytime, network))(network.split(variables), x)
+    return _anytime(network, network.split(variables), x)
 
 
+@partial(jax.jit, static_argnums=0)  # one program for a network, however many batches
 def _anytime(network: Converted, variables: PyTree, x: PyTree) -> tuple[Array, Array]:
     program = network.program(variables["model"], x)
     site = _last(program, len(jax.tree.leaves((variables["model"], x))))
