@@ -125,10 +125,13 @@ class Trainer:
           ValueError, TypeError: no batch, or not tokens of the model's vocabulary.
         """
         sums: dict[str, Any] = {}
+        vocabulary = None
         for batch in checked_tokens(batches):
             known = jnp.ones((len(batch), batch.shape[1] - 1), bool)
-            logits, _ = jax.eval_shape(self.model.apply, variables, batch[:, :-1])
-            check_range(batch.min(), batch.max(), logits.shape[-1], "a batch to evaluate")
+            if vocabulary is None:  # a trace of the model: once
+                logits, _ = jax.eval_shape(self.model.apply, variables, batch[:, :-1])
+                vocabulary = logits.shape[-1]
+            check_range(batch.min(), batch.max(), vocabulary, "a batch to evaluate")
             rows = jax.tree.map(lambda leaf: np.asarray(leaf)[None], self._sums(
                 variables, jnp.asarray(batch, jnp.int32), known))
             sums = add_sums(rows, sums)
