@@ -235,7 +235,7 @@ def test_arrays_that_are_not_those_of_the_configuration_are_named_before_any_is_
 def test_integers_are_no_weights(tmp_path):
     fields = models()["qwen2"]["config"]
     directory = write(tmp_path, fields, arrays_of(fields), dtype="int32")
-    with pytest.raises(PretrainedError, match="k_proj.bias is int32 and not float64, float32"):
+    with pytest.raises(PretrainedError, match="k_proj.bias is I32 and not F64, F32"):
         load_pretrained(directory)
 
 

@@ -18,12 +18,17 @@ def pretrained_error(where: Any, expected: str, got: Any, remedy: str = "") -> P
 
 
 @contextlib.contextmanager
-def faults_of(path: Path) -> Iterator[None]:
-    """Turns what is wrong with what ``path`` holds into a PretrainedError that names it."""
+def faults_of(path: Path, *also: type[Exception]) -> Iterator[None]:
+    """Turns what is wrong with what ``path`` holds into a PretrainedError that names it.
+
+    Args:
+      path: a file or directory.
+      also: further types of errors that its reader raises.
+    """
     try:
         yield
     except PretrainedError:
         raise
-    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError, *also) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PretrainedError(f"{path}: {reason.removeprefix(f'{path.name}: ')}") from error

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from fastsnn_jax._checks import check, check_choice
 from fastsnn_jax.config import DTYPES, SNNConfig
@@ -24,7 +23,7 @@ CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 HEAD = "lm_head.weight"
 # What weights may be kept in, and what they are then in memory.
-KEPT_AS = {"float64": "float32", "float32": "float32", "float16": "float32", "bfloat16": "bfloat16"}
+KEPT_AS = {"F64": "float32", "F32": "float32", "F16": "float32", "BF16": "bfloat16"}
 
 
 class Pretrained(NamedTuple):
@@ -130,16 +129,15 @@ def _check_arrays(
 def _is_tied(arrays: Mapping[str, Stored], places: Mapping[str, Place]) -> bool:
     """Whether the head, which config.json ties to the embedding, is stored again and the same."""
     embedding, head = arrays.get(places["embed/embedding"].name), arrays[HEAD]
-    return embedding is not None and embedding[1:3] == head[1:3] and np.array_equal(
-        embedding.read().view(np.uint8), head.read().view(np.uint8)
+    return embedding is not None and embedding[2:] == head[2:] and (
+        embedding.read().tobytes() == head.read().tobytes()
     )
 
 
 def _read(stored: Stored, place: Place, dtype: str | None) -> jax.Array:
     array = stored.read()
     kept = jnp.dtype(KEPT_AS[stored.dtype] if dtype is None else dtype)
-    # A copy: on CPU jax would otherwise go on reading the file itself.
-    return jnp.asarray(np.array(array.T if place.transposed else array, kept, order="C"))
+    return jnp.asarray((array.T if place.transposed else array).astype(kept, order="C"))
 
 
 def _tokenizer(path: Path, vocab_size: int) -> Tokenizer | None:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from fastsnn_jax.pretrained.errors import faults_of, pretrained_error
-from fastsnn_jax.pretrained.safetensors_file import MAX_HEADER, Stored, read_header
+from fastsnn_jax.pretrained.safetensors_file import Stored, read_header
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+MAX_JSON = 100_000_000  # bytes
 SHOWN = 20  # how many names a message holds
 
 
@@ -62,8 +63,8 @@ def read_json(path: Path) -> dict[str, Any]:
         if not path.is_file():
             raise pretrained_error(path, "it must be a file", "none")
         size = path.stat().st_size
-        if size > MAX_HEADER:
-            raise pretrained_error(path, f"it must be at most {MAX_HEADER} bytes", size)
+        if size > MAX_JSON:
+            raise pretrained_error(path, f"it must be at most {MAX_JSON} bytes", size)
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
