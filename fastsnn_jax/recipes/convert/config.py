@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastsnn_jax._checks import check, check_choice, check_count, check_number
+from fastsnn_jax.conversion import METHODS
 from fastsnn_jax.data.images import IMAGE_DATASETS
 
 MODELS = ("mlp", "cnn")
 BOTH = "both"
-METHODS = ("dynamic_mean", "max", "percentile", "mse", "ltb", "qcfs")
 MAX_STEPS = 127  # of a spike train: counts of the adaptive threshold end there
 
 
