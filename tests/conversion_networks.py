@@ -1,5 +1,6 @@
 """The networks that conversion is tested on: one MLP in every framework, and larger shapes."""
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import flax.linen as linen
@@ -147,7 +148,7 @@ class Transformer(linen.Module):
 def of_module(module, x):
     variables = jax.tree.map(
         lambda leaf: jnp.asarray(dyadic(*leaf.shape)) if leaf.ndim > 1 else jnp.abs(leaf) + 0.25,
-        module.init(jax.random.key(0), x),
+        jax.jit(module.init)(jax.random.key(0), x),
     )
     return Network(module.apply, variables, x)
 
@@ -234,10 +235,10 @@ def with_cond():
     return Network(apply, {"hidden": HIDDEN, "out": OUT}, X)
 
 
-NETWORKS = {
+NETWORKS = {name: cache(make) for name, make in {
     "plain": plain_mlp, "cnn": cnn, "resnet block": resnet_block, "transformer": transformer,
     "stack": stack, "recurrent": recurrent, "vmapped": vmapped, "cond": with_cond,
-}
+}.items()}
 
 HEAVY = ("cnn", "resnet block", "transformer", "recurrent")  # seconds of compilation each
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in HEAVY else name

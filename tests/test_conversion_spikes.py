@@ -184,7 +184,9 @@ def accuracy(labels):
     return lambda y: float(jnp.mean(jnp.argmax(y, -1) == labels))
 
 
-@pytest.mark.parametrize("method, option", [("dynamic_mean", "k"), ("mse", "num_steps")])
+@pytest.mark.parametrize("method, option", [
+    ("dynamic_mean", "k"), pytest.param("mse", "num_steps", marks=pytest.mark.slow),
+])
 def test_a_search_finds_the_fewest_spikes_that_keep_the_metric(method, option):
     weights, x = (dyadic(6, 9, scale=64), dyadic(9, 4, scale=64)), dyadic(200, 6, scale=64)
 

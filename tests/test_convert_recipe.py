@@ -81,7 +81,7 @@ def test_statistics_are_the_means_over_equal_batches(monkeypatch):
     monkeypatch.setattr(network, "EVAL_BATCH", 2)
     model = AnnCNN((3,), 4)
     images = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 1), np.uint8)
-    params = model.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))["params"]
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))["params"]
     variables = network.make_statistics(model, images)(params)
     kernel = params["conv0"]["kernel"]
     x = np.float32(images[:4]) / 255  # the fifth fills no batch
@@ -92,7 +92,7 @@ def test_statistics_are_the_means_over_equal_batches(monkeypatch):
     np.testing.assert_allclose(kept["mean"], maps.mean((0, 1, 2, 3)), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(kept["var"], maps.var((1, 2, 3)).mean(0), rtol=1e-3, atol=1e-6)
     plain = AnnMLP((3,), 4)
-    params = plain.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))["params"]
+    params = jax.jit(plain.init)(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))["params"]
     assert list(network.make_statistics(plain, images)(params)) == ["params"]
 
 

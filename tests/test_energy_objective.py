@@ -108,7 +108,7 @@ def test_the_text_pays_for_every_synapse_it_drives():
     config = lm.preset("smoke", vocab_size=13, energy_weight=2.0)
     model = lm_network.build_model(config)
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, 13, (3, 9)))
-    variables = model.init(jax.random.key(0), tokens[:, :-1])
+    variables = jax.jit(model.init)(jax.random.key(0), tokens[:, :-1])
     free = dataclasses.replace(config, energy_weight=0.0)
     losses = [jax.jit(lm_network.make_loss(model, one))(variables, tokens, jax.random.key(1))[0]
               for one in (config, free)]

@@ -65,7 +65,9 @@ def test_greedy_text_is_the_argmax_of_repeated_forward_passes(kind, length):
     np.testing.assert_array_equal(drawn.lengths, [N, N])
 
 
-@pytest.mark.parametrize("kind", ["softmax", "interleaved"])
+@pytest.mark.parametrize("kind", [
+    pytest.param("softmax", marks=pytest.mark.slow), "interleaved",
+])
 def test_going_on_from_the_returned_cache_with_the_last_token_is_generating_at_once(kind):
     model, variables = built(kind)
     whole = generate(model, variables, prompt(), N)

@@ -90,8 +90,10 @@ def test_norms_of_queries_and_keys_stay_where_positions_are():
     assert have == {"blocks_1"}
 
 
-@pytest.mark.parametrize("name, layout", [("qwen2_yarn", "GLAswaForCausalLM"),
-                                          ("qwen3", "FastSNNForCausalLM")])
+@pytest.mark.parametrize("name, layout", [
+    pytest.param("qwen2_yarn", "GLAswaForCausalLM", marks=pytest.mark.slow),
+    ("qwen3", "FastSNNForCausalLM"),
+])
 def test_a_published_model_becomes_a_hybrid_that_is_saved_and_loads_back(tmp_path, name, layout):
     first = load_pretrained(written(tmp_path / "published", name), dtype="bfloat16")
     config, variables = hybridize(first.config, first.variables, key=KEY, window=7)

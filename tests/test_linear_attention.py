@@ -164,7 +164,8 @@ def test_three_forms_agree_with_the_float64_loop_and_in_their_gradients(row):
 
 
 @pytest.mark.parametrize("form", [
-    linear_attention, linear_attention_recurrent, linear_attention_quadratic,
+    pytest.param(linear_attention, marks=pytest.mark.slow), linear_attention_recurrent,
+    pytest.param(linear_attention_quadratic, marks=pytest.mark.slow),
 ])
 def test_the_mean_over_equal_values_is_that_value_however_far_keys_are_from_queries(form):
     # f . z is 2 a token, far above eps; divided by the largest query and key it is 2 exp(-2 far).

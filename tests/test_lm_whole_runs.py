@@ -163,7 +163,7 @@ outcomes = {}
 for spiking in (True, False):
     config = preset("smoke", vocab_size=13, batch_size=16, steps=6, learning_rate=1e-3)
     model = network.build_model(config, spiking)
-    params = model.init(jax.random.key(0), tokens[:1, :-1])
+    params = jax.jit(model.init)(jax.random.key(0), tokens[:1, :-1])
     tx = network.build_optimiser(config)
     step = make_train_step(network.make_loss(model, config), tx)
     source, state = rows_of(tokens), init_state(params, tx, jax.random.key(1))
@@ -192,6 +192,7 @@ print(json.dumps(outcomes))
 def eight():
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # how devices share is not one of them
         "PYTHONPATH": str(Path(__file__).parent.parent),
     }
     done = subprocess.run([sys.executable, "-c", EIGHT], env=environment, text=True,

@@ -22,7 +22,7 @@ NETWORKS = {
 }
 KEY = jax.random.key(3)
 every_network = pytest.mark.parametrize(
-    "name", ["mlp", "mlp_events", pytest.param("cnn", marks=pytest.mark.slow)]
+    "name", ["mlp", *(pytest.param(n, marks=pytest.mark.slow) for n in ("mlp_events", "cnn"))]
 )
 
 
@@ -88,6 +88,7 @@ def gradient_bytes(run, *steps):
     return compiled.memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.slow
 def test_memory_of_the_gradient_does_not_grow_with_the_number_of_windows():
     short, long = (gradient_bytes(in_windows, num_steps, 50) for num_steps in (400, 1600))
     assert short > 4 * 50 * 8 * 400  # the figure holds a window's membranes at least

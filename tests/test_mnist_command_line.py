@@ -1,4 +1,4 @@
-"""The command line of ``experiments.mnist_lif``, as a user meets it: in a process of its own."""
+"""The command line of ``experiments.mnist_lif``: in this process, and as a user meets it."""
 
 import itertools
 import json
@@ -23,6 +23,8 @@ from mnist_damage import (
     write_mnist,
 )
 
+from experiments import mnist_lif
+from fastsnn_jax import cli
 from fastsnn_jax.checkpoint import Checkpoints
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -34,26 +36,11 @@ HEADLINE = [
 ]
 
 
-def environment():
-    """Without a dataset of the user's own."""
-    return os.environ | {"PYTHONPATH": str(REPOSITORY), "TFDS_DATA_DIR": "nowhere"}
-
-
-def start(directory, *arguments, **options):
-    command = [sys.executable, "-m", "experiments.mnist_lif", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=directory, env=environment(), text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
-
-
-def command_line(directory, *arguments):
-    """(exit status, standard output, standard error)"""
-    process = start(directory, *arguments)
-    output, errors = process.communicate(timeout=300)
-    return process.returncode, output, errors
-
-
-def last_object(output):
-    return json.loads(output.splitlines()[-1])
+@pytest.fixture(autouse=True)
+def own_directory(tmp_path, monkeypatch):
+    """An empty directory to work in, and no dataset of the user's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", "nowhere")
 
 
 def contents(directory):
@@ -63,46 +50,44 @@ def contents(directory):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """(status, stdout, stderr, directory) of a quick run on the digits."""
-    directory = tmp_path_factory.mktemp("finished")
-    out = directory / "run"
-    return *command_line(directory, *QUICK, "--epochs", "1", "--out", out), out
+    """(directory, headline) of a quick run on the digits."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    return out, mnist_lif.main([*QUICK, "--epochs", "1", "--out", str(out)])
 
 
 @pytest.mark.slow
-def test_a_run_exits_0_and_ends_with_one_json_object_of_the_headline_fields(finished):
-    status, output, errors, out = finished
-    assert status == 0, errors
-    headline = last_object(output)
-    assert list(headline) == HEADLINE and len(output.splitlines()) == 1
+def test_the_headline_is_one_json_object_of_the_figures_of_the_record(finished):
+    out, headline = finished
+    headline = json.loads(json.dumps(headline, allow_nan=False))
+    assert list(headline) == HEADLINE
     assert headline["dataset"] == "digits" and headline["out"] == str(out)
     record = json.loads((out / "record.json").read_text())
     for name in HEADLINE[1:-1]:
         assert headline[name] == record["metrics"][name]
-    assert "data: digits" in errors and "epoch 1/1" in errors
 
 
 @pytest.mark.slow
-def test_inspect_prints_a_readable_record_and_the_headline(finished):
-    out = finished[-1]
-    status, output, errors = command_line(out.parent, "inspect", out)
-    assert (status, errors) == (0, "")
-    assert last_object(output) == last_object(finished[1])
-    assert "confusion" in output and len(output.splitlines()) > 40
+def test_inspect_prints_a_readable_record_and_gives_the_headline(finished, capsys):
+    out, headline = finished
+    assert mnist_lif.main(["inspect", str(out)]) == headline
+    output, errors = capsys.readouterr()
+    assert "confusion" in output and len(output.splitlines()) > 40 and not errors
 
 
 @pytest.mark.slow
-def test_resuming_a_finished_run_says_so_and_changes_nothing(finished):
-    out = finished[-1]
+def test_resuming_a_finished_run_says_so_and_changes_nothing(finished, capsys):
+    out, headline = finished
     before = contents(out)
-    status, output, errors = command_line(out.parent, "--resume", out)
-    assert status == 0 and errors == f"{out} is finished; nothing to resume\n"
-    assert last_object(output) == last_object(finished[1]) and contents(out) == before
+    assert mnist_lif.main(["--resume", str(out)]) == headline
+    assert capsys.readouterr().err == f"{out} is finished; nothing to resume\n"
+    assert contents(out) == before
 
 
-def test_help_names_every_flag_with_its_default(tmp_path):
-    status, output, errors = command_line(tmp_path, "--help")
-    assert (status, errors) == (0, "")
+def test_help_names_every_flag_with_its_default(capsys):
+    with pytest.raises(SystemExit) as left:
+        mnist_lif.main(["--help"])
+    output = capsys.readouterr().out
+    assert not left.value.code
     for flag in ("--out", "--resume", "--seed", "--smoke", "--data-dir", "--config", "--dataset",
                  "--protocol", "--model", "--encoder", "--epochs", "--batch-size", "--num-steps",
                  "--max-rate", "--latency-window", "--learning-rate", "--input-synapse",
@@ -115,14 +100,14 @@ def test_help_names_every_flag_with_its_default(tmp_path):
 # Bad input
 
 
-def one_line(directory, *arguments):
-    """Runs what must be refused: exit 2, one line on stderr, nothing written. Returns the line."""
-    before = contents(directory)
-    status, output, errors = command_line(directory, *arguments)
-    assert (status, output) == (2, ""), errors
-    assert errors.startswith("error: ") and errors.count("\n") == 1, errors
-    assert "Traceback" not in errors and contents(directory) == before
-    return errors
+def refused(*arguments):
+    """Runs in this process what must exit 2 in one line and write nothing. Returns the line."""
+    before = contents(Path.cwd())
+    with pytest.raises((ValueError, TypeError, OSError)) as caught:
+        mnist_lif.main([str(argument) for argument in arguments])
+    assert cli.is_refusal(caught.value), caught.value
+    assert contents(Path.cwd()) == before
+    return " ".join(str(caught.value).split())
 
 
 FLAGS = [
@@ -136,8 +121,6 @@ FLAGS = [
     (("--learning-rate", "0"), "learning_rate must be > 0"),
     (("--seed", "-1"), "seed must be >= 0, got -1"),
     (("--seed", "99999999999999999999"), "seed must be < 2**31"),
-    (("--epochs", "two"), "argument --epochs: invalid int value: 'two'"),
-    (("--nonsense",), "unrecognized arguments: --nonsense"),
     (("--model", "cnn", "--input-synapse", "event"), "needs model mlp and encoder poisson"),
     (("--dataset", "mnist", "--data-dir", "nowhere"), "nowhere: expected MNIST, got no such dir"),
     (("--dataset", "mnist", "--data-dir", "."), "expected MNIST, got a directory without it"),
@@ -145,26 +128,33 @@ FLAGS = [
     (("--out", "file/run"), "Not a directory"),
     (("--out", "file"), "File exists"),
     (("--resume", "nowhere"), "expected a run with config.json"),
-    (("--resume", ""), "argument --resume: expected a path, got ''"),
-    (("--out", ""), "argument --out: expected a path, got ''"),
     (("--resume", "."), "expected a run with config.json"),
     (("--config", "nowhere"), "nowhere must be a readable JSON file"),
     (("--config", "file"), "file must be a readable JSON file"),
 ]
-FAST = {"--num-steps", "--nonsense"}  # of each kind of refusal one in the fast tier
+
+
+@pytest.mark.parametrize(("arguments", "message"), FLAGS, ids=str)
+def test_a_bad_flag_is_refused(arguments, message, tmp_path):
+    (tmp_path / "file").write_text("not JSON")
+    base = () if arguments[0] in ("--resume", "--dataset") else ("--dataset", "digits", "--smoke")
+    assert message in refused(*base, *arguments)
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    pytest.param(*row, marks=[] if row[0][0] in FAST or row[0][1] == "file/run"
-                 else pytest.mark.slow, id=" ".join(row[0])) for row in FLAGS
-])
-def test_a_bad_flag_is_refused_with_one_line(tmp_path, arguments, message):
-    (tmp_path / "file").write_text("not JSON")
-    base = () if arguments[0] in ("--resume", "--dataset") else ("--dataset", "digits", "--smoke")
-    assert message in one_line(tmp_path, *base, *arguments)
+    (("--epochs", "two"), "argument --epochs: invalid int value: 'two'"),
+    (("--nonsense",), "unrecognized arguments: --nonsense"),
+    (("--resume", ""), "argument --resume: expected a path, got ''"),
+    (("--out", ""), "argument --out: expected a path, got ''"),
+    (("inspect",), "the following arguments are required: DIR"),
+], ids=str)
+def test_a_flag_that_does_not_parse_is_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit) as left:
+        mnist_lif.main([*arguments])
+    assert left.value.code == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("fields", "message"), [
     ({"epoch": 3}, "preset: fields must be among"),
     ({"epochs": "3"}, "epochs must be an int, got '3'"),
@@ -172,51 +162,49 @@ def test_a_bad_flag_is_refused_with_one_line(tmp_path, arguments, message):
     ({"learn_decay": 1}, "learn_decay must be true or false, got 1"),
     ([3], "must hold a mapping of fields, got list"),
 ], ids=str)
-def test_a_bad_configuration_file_is_refused_with_one_line(tmp_path, fields, message):
+def test_a_bad_configuration_file_is_refused(tmp_path, fields, message):
     (tmp_path / "config.json").write_text(json.dumps(fields))
     arguments = ("--dataset", "digits", "--config", "config.json", "--out", "run")
-    assert message in one_line(tmp_path, *arguments)
+    assert message in refused(*arguments)
 
 
 @pytest.mark.parametrize(("damage", "message"), [
-    pytest.param(cut_short, "expected a readable IDX file"),
-    pytest.param(flip_bytes, "train-images-idx3-ubyte.gz: expected", marks=pytest.mark.slow),
-    pytest.param(other_magic, "expected IDX magic", marks=pytest.mark.slow),
-    pytest.param(another_length, "expected as many labels as images, got 39 and 40",
-                 marks=pytest.mark.slow),
-    pytest.param(no_digit, "expected labels in 0..9, got 0..39", marks=pytest.mark.slow),
-    pytest.param(one_missing, "expected MNIST's four IDX files", marks=pytest.mark.slow),
+    (cut_short, "expected a readable IDX file"),
+    (flip_bytes, "train-images-idx3-ubyte.gz: expected"),
+    (other_magic, "expected IDX magic"),
+    (another_length, "expected as many labels as images, got 39 and 40"),
+    (no_digit, "expected labels in 0..9, got 0..39"),
+    (one_missing, "expected MNIST's four IDX files"),
 ])
-def test_a_damaged_mnist_is_refused_with_one_line(tmp_path, damage, message):
+def test_a_damaged_mnist_is_refused(tmp_path, damage, message):
     folder = write_mnist(tmp_path / "data")
     damage(folder)
-    assert message in one_line(tmp_path, "--data-dir", folder, "--out", "run")
+    assert message in refused("--data-dir", folder, "--out", "run")
 
 
-@pytest.mark.slow
-def test_a_batch_larger_than_the_data_is_refused_before_the_fallback_is_announced(tmp_path):
-    assert "batch size must be <= 1317" in one_line(tmp_path, "--batch-size", "1318")
-    assert not (tmp_path / "runs").exists()
+def test_a_batch_larger_than_the_data_is_refused_before_the_fallback_is_announced(capsys):
+    assert "batch size must be <= 1317" in refused("--batch-size", "1318")
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_an_existing_run_is_no_out_and_conflicts_are_no_resume(finished):
-    out = finished[-1]
-    refused = {
+    out = finished[0]
+    conflicts = {
         (*QUICK, "--out", out): "out must be a directory without a run",
         ("--resume", out, "--seed", "3"): "this run's seed is 0, not 3",
         ("--resume", out, "--max-rate", "40"): "this run's max_rate_hz is 80.0, not 40.0",
         ("--resume", out, "--epochs", "9"): "this run's epochs is 1, not 9",
         ("--resume", out, "--out", "elsewhere"): "leave out --out and --config",
     }
-    for arguments, message in refused.items():
-        assert message in one_line(out.parent, *arguments)
+    for arguments, message in conflicts.items():
+        assert message in refused(*arguments)
 
 
 def unfinished(finished, tmp_path):
     """A copy of the finished run that lacks its record."""
     out = tmp_path / "run"
-    shutil.copytree(finished[-1], out)
+    shutil.copytree(finished[0], out)
     (out / "record.json").unlink()
     return out
 
@@ -229,7 +217,6 @@ def damage_checkpoint(out):
     largest.write_bytes(data)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("damage", "message"), [
     (damage_checkpoint, "is damaged"),
     (lambda out: (out / "config.json").write_text("{"), "expected the configuration of a run"),
@@ -239,22 +226,44 @@ def damage_checkpoint(out):
 def test_a_damaged_run_is_not_resumed(finished, tmp_path, damage, message):
     out = unfinished(finished, tmp_path)
     damage(out)
-    assert message in one_line(tmp_path, "--resume", out)
+    assert message in refused("--resume", out)
 
 
 @pytest.mark.slow
-def test_inspect_refuses_what_is_no_finished_run_with_one_line(finished, tmp_path):
-    assert "expected a readable record of a run" in one_line(tmp_path, "inspect", "nowhere")
-    assert "the following arguments are required: DIR" in one_line(tmp_path, "inspect")
-    line = one_line(tmp_path, "inspect", out := unfinished(finished, tmp_path))
+def test_inspect_refuses_what_is_no_finished_run(finished, tmp_path):
+    assert "expected a readable record of a run" in refused("inspect", "nowhere")
+    line = refused("inspect", out := unfinished(finished, tmp_path))
     assert f"{out}: expected a finished run, got one without a record yet" in line
-    assert line.endswith(f"continue it with --resume {out}\n")
+    assert line.endswith(f"continue it with --resume {out}")
 
 
-# Interruptions
+# Processes
 
 
-KILLS = 3  # of the whole command; ten of the loop itself are in test_resume.py
+def start(*arguments, **options):
+    command = [sys.executable, "-m", "experiments.mnist_lif", *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "TFDS_DATA_DIR": "nowhere"}
+    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, **options)
+
+
+def command_line(*arguments, **options):
+    """(exit status, standard output, standard error)"""
+    process = start(*arguments, **options)
+    output, errors = process.communicate(timeout=300)
+    return process.returncode, output, errors
+
+
+@pytest.mark.parametrize("flag", [("--num-steps", "0"), ("--nonsense",), ("--out", "file/run")])
+def test_bad_input_exits_2_with_one_line_on_standard_error(tmp_path, flag):
+    (tmp_path / "file").touch()
+    status, output, errors = command_line("--dataset", "digits", "--smoke", *flag)
+    assert (status, output) == (2, "")
+    assert errors.startswith("error: ") and errors.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+KILLS = 2  # of the whole command; ten of the loop itself are in test_resume.py
 LONG = ("--dataset", "digits", "--num-steps", "6", "--batch-size", "16", "--epochs", "6")
 
 
@@ -287,33 +296,38 @@ def assert_same_outcome(out, expected):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """(outcome, seconds) of the long run left alone, with a warm compile cache."""
-    directory = tmp_path_factory.mktemp("uninterrupted")
-    command_line(directory, *LONG, "--out", directory / "first")
+    """(outcome, seconds, standard output) of the long run left alone, compiling its programs."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
     began = time.monotonic()
-    status, _, errors = command_line(directory, *LONG, "--out", directory / "run")
+    status, output, errors = command_line(*LONG, "--out", folder / "run", cwd=folder)
     assert status == 0, errors
-    return outcome(directory / "run"), time.monotonic() - began
+    assert "data: digits" in errors and "epoch 1/6" in errors
+    return outcome(folder / "run"), time.monotonic() - began, output
+
+
+@pytest.mark.slow
+def test_a_run_exits_0_and_ends_with_one_json_object(uninterrupted):
+    assert uninterrupted[2].count("\n") == 1 and list(json.loads(uninterrupted[2])) == HEADLINE
 
 
 @pytest.mark.slow
 def test_a_run_killed_at_random_moments_resumes_to_the_same_bits(uninterrupted, tmp_path):
-    expected, seconds = uninterrupted
+    expected, seconds, _ = uninterrupted
     draw, kills = random.Random(0), 0
     for attempt in itertools.count():
         out = tmp_path / f"run{attempt}"
-        while kills < KILLS or not (out / "record.json").exists():
+        while not (out / "record.json").exists():
             begun = (out / "config.json").exists()
-            process = start(tmp_path, *(("--resume", out) if begun else (*LONG, "--out", out)))
+            process = start(*(("--resume", out) if begun else (*LONG, "--out", out)))
+            # What was compiled is kept: the others are shorter.
+            limit = draw.uniform(0.2, 0.7) * seconds if kills < KILLS else 300
             try:
-                limit = draw.uniform(0.2, 0.9) * seconds if kills < KILLS else 300
-                assert process.wait(timeout=limit) == 0
+                _, errors = process.communicate(timeout=limit)
+                assert process.returncode == 0, errors
             except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
                 kills += 1
-            process.kill()
-            process.communicate()
-            if process.returncode == 0:
-                break
         assert_same_outcome(out, expected)
         if kills >= KILLS:
             return
@@ -333,27 +347,13 @@ def interrupted(process, seen):
 
 
 @pytest.mark.slow
-def test_ctrl_c_while_training_stops_within_three_seconds_and_can_be_resumed(
-    uninterrupted, tmp_path
-):
-    expected, _ = uninterrupted
-    out = tmp_path / "run"
-    status, errors, seconds = interrupted(start(tmp_path, *LONG, "--out", out), "epoch 1/6")
-    assert status == 130 and seconds < 3
-    assert "resume from" in errors and "Traceback" not in errors
-    assert command_line(tmp_path, "--resume", out)[0] == 0
-    assert_same_outcome(out, expected)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seen", ["data:", "input:", "testing, once"])
-def test_ctrl_c_before_and_after_training_stops_as_well(uninterrupted, tmp_path, seen):
-    expected, _ = uninterrupted
-    out = tmp_path / "run"
-    status, errors, seconds = interrupted(start(tmp_path, *LONG, "--out", out), seen)
+@pytest.mark.parametrize("seen", ["input:", "epoch 1/6", "testing, once"])
+def test_ctrl_c_stops_within_three_seconds_and_can_be_resumed(uninterrupted, tmp_path, seen):
+    status, errors, seconds = interrupted(start(*LONG, "--out", "run"), seen)
     assert status == 130 and seconds < 3 and "Traceback" not in errors
-    assert command_line(tmp_path, "--resume", out)[0] == 0
-    assert_same_outcome(out, expected)
+    assert "resume from" in errors or seen != "epoch 1/6"
+    assert command_line("--resume", "run")[0] == 0
+    assert_same_outcome(tmp_path / "run", uninterrupted[0])
 
 
 @pytest.mark.parametrize("module", [
@@ -361,9 +361,9 @@ def test_ctrl_c_before_and_after_training_stops_as_well(uninterrupted, tmp_path,
         "jax._src.core", "jax", "flax.linen", "optax", "fastsnn_jax", "sklearn"
     )),
 ])
-def test_ctrl_c_during_start_up_exits_130_without_a_traceback(tmp_path, monkeypatch, module):
+def test_ctrl_c_during_start_up_exits_130_without_a_traceback(monkeypatch, module):
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # a line for each module just imported
-    process = start(tmp_path, *LONG, "--out", tmp_path / "run")
+    process = start(*LONG, "--out", "run")
     status, errors, seconds = interrupted(process, f" {module}\n")
     assert status == 130 and seconds < 3
     assert errors.endswith("interrupted\n") and "Traceback" not in errors

@@ -281,6 +281,7 @@ def test_our_protocols_hold_out_one_in_twelve_and_stop_at_no_target(finished):
     assert finished.record["metrics"]["selected_on"] == "validation"
 
 
+@pytest.mark.slow
 def test_a_cnn_has_no_fan_out_and_counts_every_layer(cnn):
     record = cnn.record
     undefined = ("n_syn_input_hidden", "n_syn_hidden_output", "n_synapses_total",
@@ -297,6 +298,7 @@ def test_a_cnn_has_no_fan_out_and_counts_every_layer(cnn):
     assert record["inference_spikes"]["total_hidden"] == hidden
 
 
+@pytest.mark.slow
 def test_the_synaptic_events_of_every_layer_are_on_record(finished, cnn):
     activity = finished.record["activity"]
     assert list(activity) == ["dense0/kernel", "dense1/kernel", "output"]

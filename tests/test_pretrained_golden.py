@@ -52,7 +52,9 @@ def test_64_tokens_by_greedy_choice_are_those_of_transformers(name, loaded):
     np.testing.assert_array_equal(tokens[0], record["greedy"])
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen2_window"])
+@pytest.mark.parametrize("name", [
+    "llama", pytest.param("qwen2_window", marks=pytest.mark.slow),
+])
 def test_prefill_and_decoding_give_the_logits_of_the_whole(name, loaded):
     record, (model, variables, *_) = models()[name], loaded(name)
     tokens = jnp.asarray(record["tokens"])
