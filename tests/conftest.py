@@ -1,5 +1,6 @@
 """Settings that must stand before jax is imported, and the data that tests share."""
 
+import gc
 import importlib.metadata
 import os
 from pathlib import Path
@@ -24,7 +25,11 @@ def _keep_compiled_programs() -> None:
 
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Tests run programs of a few numbers once: nearly all their time is compilation, which takes 0.6 of
+# it without the dear optimisations. Set to 0, it is the programs of users that are tested.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 _keep_compiled_programs()
+gc.set_threshold(50_000, 20, 100)  # traced programs are many small objects, few of them garbage
 
 
 @pytest.fixture(scope="session")

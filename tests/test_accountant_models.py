@@ -148,7 +148,9 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=pytest.mark.slow) if name == "mnist step" else name for name in MODELS
+])
 def test_models_cost_within_one_percent_of_what_xla_says(name):
     function, *args = MODELS[name]()
     output, counts = count(function)(*args)

@@ -36,7 +36,9 @@ def kinds(function):
 # The same network in every framework
 
 
-@pytest.mark.parametrize("sites", ["activations", "synapses"])
+@pytest.mark.parametrize("sites", [
+    "activations", pytest.param("synapses", marks=pytest.mark.slow),
+])
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_one_function_is_converted_alike_in_every_framework(framework, sites):
     plain, other = (convert(*FRAMEWORKS[name](), sites=sites) for name in ("plain", framework))

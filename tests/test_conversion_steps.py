@@ -57,7 +57,9 @@ def dyadic_thresholds(snn):
 
 
 @pytest.mark.parametrize("coding", CODINGS[1:])
-@pytest.mark.parametrize("sites", ["activations", "synapses"])
+@pytest.mark.parametrize("sites", [
+    "activations", pytest.param("synapses", marks=pytest.mark.slow),
+])
 def test_steps_add_up_to_counts_bit_for_bit_in_every_coding(coding, sites):
     network = relu_net(len(coding))
     snn = convert(*network, sites=sites, method="max", num_steps=5).expand(coding)
@@ -214,8 +216,11 @@ def classifier(seed):
                    jnp.asarray(random.normal(size=(300, 6)), jnp.float32))
 
 
-@pytest.mark.parametrize("sites", ["activations", "synapses"])
-@pytest.mark.parametrize("method", ["dynamic_mean", "mse"])
+@pytest.mark.parametrize("method, sites", [
+    ("dynamic_mean", "synapses"), ("mse", "activations"),
+    pytest.param("dynamic_mean", "activations", marks=pytest.mark.slow),
+    pytest.param("mse", "synapses", marks=pytest.mark.slow),
+])
 def test_anytime_predicts_what_all_planes_predict_with_fewer(method, sites):
     network = classifier(0)
     snn = convert(*network, sites=sites, method=method, num_steps=63)

@@ -361,7 +361,9 @@ def test_our_protocols_take_adam_with_cosine_decay_to_zero():
     assert optimiser[1:] == ("adam, cosine decay", 0.0, None)
 
 
-@pytest.mark.parametrize("encoder", ["poisson", "latency", "direct"])
+@pytest.mark.parametrize("encoder", [
+    "poisson", *(pytest.param(name, marks=pytest.mark.slow) for name in ("latency", "direct")),
+])
 def test_a_long_run_in_windows_equals_the_run_at_once(encoder):
     config = preset(encoder=encoder, num_steps=2 * network.WINDOW + 7, latency_window=60)
     images = np.random.default_rng(0).random((2, 4, 3, 1)).astype(np.float32)

@@ -261,6 +261,7 @@ def test_missing_data_is_refused_before_anything_is_written(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_notebook_learns_from_all_and_selects_on_the_test_set(notebook):
     record = notebook.record
     assert record["metrics"]["selected_on"] == "test"

@@ -21,9 +21,16 @@ from helpers import (
 
 from fastsnn_jax.unroll import unroll
 
+VARIANTS = {  # of rows that every law runs on in the fast tier
+    "lif_zero_detached", "lif_gain", "lif_gain_learned", "adaptive_lif_0", "current_lif_late",
+    "moving_average", "recurrent_current_lif", "recurrent_unwired",
+}
 
 def rows(predicate=lambda row: True):
-    chosen = [pytest.param(row, id=name) for name, row in NEURONS.items() if predicate(row)]
+    chosen = [
+        pytest.param(row, id=name, marks=pytest.mark.slow if name in VARIANTS else ())
+        for name, row in NEURONS.items() if predicate(row)
+    ]
     assert chosen
     return pytest.mark.parametrize("row", chosen)
 
