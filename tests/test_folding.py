@@ -67,8 +67,9 @@ def assert_same(function, variables, x, run):
     def both(each):
         return lambda v, x: jnp.sum(jnp.tanh(jax.tree.leaves(each(v, x))[0] / 8))
 
-    assert_trees_close(run(variables, x), [function(variables, x)])
-    ours, theirs = (jax.grad(both(each), (0, 1))(variables, x) for each in (run, function))
+    assert_trees_close(jax.jit(run)(variables, x), [jax.jit(function)(variables, x)])
+    ours, theirs = (jax.jit(jax.grad(both(each), (0, 1)))(variables, x)
+                    for each in (run, function))
     assert_trees_close(ours, theirs, 1e-4)
 
 
@@ -226,6 +227,25 @@ def test_a_chain_ends_where_another_reads_it():
     assert_same(function, DENSE, dyadic(2, 5), run)
 
 
+def test_a_product_keeps_a_derivative_of_its_own():
+    @jax.custom_vjp
+    def product(x, w):
+        return x @ w
+
+    product.defvjp(lambda x, w: (x @ w, (x, w)),
+                   lambda saved, g: (2 * g @ saved[1].T, 3 * saved[0].T @ g))
+
+    def function(v, x):
+        return product(x, v["w"]) * v["scale"]
+
+    run, number, _ = folded_twin(function, DENSE, dyadic(2, 5))
+    assert number == 1
+    gradient, by_input = jax.grad(lambda v, x: jnp.sum(run(v, x)[0]), (0, 1))(DENSE, dyadic(2, 5))
+    np.testing.assert_allclose(by_input, 2 * np.tile(DENSE["w"] @ DENSE["scale"], (2, 1)), 1e-5)
+    columns = np.outer(dyadic(2, 5).sum(0), DENSE["scale"])
+    np.testing.assert_allclose(gradient["w"], 3 * columns, 1e-5)
+
+
 # Conversions
 
 
@@ -265,8 +285,7 @@ def test_a_folded_network_is_the_same_network(network):
 def test_a_folded_network_in_time_adds_up_to_its_counts(network):
     _, folded, x = network
     y, _ = folded.apply(folded.variables, x)
-    _, shares = jax.jit(lambda v, x: fs.unroll(folded.step, v, folded.rest(x), folded.present(x)))(
-        folded.variables, x)
+    _, shares = fs.unroll(folded.step, folded.variables, folded.rest(x), folded.present(x))
     np.testing.assert_allclose(shares.sum(0), y, rtol=1e-5, atol=1e-5)
 
 
@@ -302,6 +321,7 @@ def test_statistics_of_the_batch_are_left_to_the_batch():
     snn = convert(lambda v, x: apply(v, x, train=True, mutable=["batch_stats"])[0], variables, x,
                   fold=True)
     assert (snn.report.folded, [site.folded for site in snn.sites]) == (0, [(), ()])
+    assert ", 0 products folded" in snn.report.format()
 
 
 def test_fold_is_yes_or_no():

@@ -3,7 +3,8 @@
 A chain starts at a product of data with a parameter. Its links are views and the elementwise
 operations +, -, * and /, in any order, whose other operands follow from the variables alone and
 differ only along axes that the weight made, such as its output channels. Only the next link reads
-a link's value.
+a link's value. A function with a derivative of its own keeps it: it is passed by, unless it is a
+product and nothing else.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -121,8 +122,9 @@ class _Finder:
         where = origin(equation, [value.origin for value in values])
         results = [_fresh(where, aval) for aval in equation.outputs]
         first, moving = results[0], [value.moves for value in values]
-        if equation.primitive in PRODUCTS:
-            first.place, first.made = _made(equation, values)
+        product = _product(equation)
+        if product is not None:
+            first.place, first.made = _made(product, values)
             if first.made is not None:
                 self.products.append(first)
         elif not any(moving):
@@ -132,7 +134,7 @@ class _Finder:
             first.made = _passed(equation, values, first.place)
         first.equation = equation
         for value in values:
-            link = first.made is not None and equation.primitive not in PRODUCTS
+            link = first.made is not None and product is None
             value.readers.append(first if link else None)
         return results
 
@@ -141,6 +143,18 @@ def _fresh(where: int, aval: Any) -> Value:
     """A value that may differ along every axis."""
     shape = getattr(aval, "shape", ())
     return Value(where, frozenset(axis for axis, size in enumerate(shape) if size > 1))
+
+
+def _product(equation: Equation) -> Equation | None:
+    """The product that an equation is, or that a call with a derivative of its own is all of."""
+    if equation.primitive in PRODUCTS:
+        return equation
+    called = jaxpr.called(equation)
+    if called is None or len(called.jaxpr.eqns) != 1:
+        return None
+    inside, (eqn,) = called.jaxpr, called.jaxpr.eqns
+    alone = eqn.primitive.name in PRODUCTS and list(eqn.invars) == list(inside.invars)
+    return Equation(eqn, equation.path, equation.name) if alone else None
 
 
 def _made(equation: Equation, values: Sequence[Value]) -> tuple[int, dict[int, int] | None]:

@@ -39,13 +39,12 @@ def fold(closed: Any, arguments: Sequence[Any], origins: Sequence[int]) -> tuple
     >>> from fastsnn_jax.energy.origins import DATA, PARAMETER
     >>> def dense(variables, x):
     ...     return (x @ variables["w"] - variables["mean"]) * lax.rsqrt(variables["var"] + 1e-5)
-    >>> arguments = {"mean": jnp.ones(3), "var": jnp.ones(3), "w": jnp.ones((5, 3))}, jnp.ones((2, 5))
+    >>> ones = jnp.ones
+    >>> arguments = {"mean": ones(3), "var": ones(3), "w": ones((5, 3))}, ones((2, 5))
     >>> leaves = jax.tree.leaves(arguments)
     >>> folded, number = fold(jaxpr.trace(dense, *arguments)[0], leaves, [PARAMETER] * 3 + [DATA])
-    >>> [eqn.primitive.name for eqn in folded.jaxpr.eqns[:2]], number
-    (['add', 'rsqrt'], 1)
-    >>> folded.jaxpr.eqns[-1].params["name"]
-    'folded.sub.mul'
+    >>> number, folded.jaxpr.eqns[-1].params["name"]
+    (1, 'folded.sub.mul')
     """
     chains = find(closed, origins)
     rules = {path: rule for chain in chains for path, rule in _rules(chain)}
