@@ -293,7 +293,7 @@ def test_the_report_names_what_was_folded_at_every_site(network):
     plain, folded, _ = network
     assert [site.name for site in folded.sites] == [site.name for site in plain.sites]
     assert [site.folded for site in folded.report.sites] == [("sub", "mul", "add")] * 2
-    assert ", 2 products folded" in folded.report.format()
+    assert ", products folded: 2" in folded.report.format()
     assert folded.report.format().count("folded: sub, mul, add") == 2
     assert "folded" not in plain.report.format()
     assert json.loads(json.dumps(folded.report.as_dict())) == folded.report.as_dict()
@@ -321,7 +321,7 @@ def test_statistics_of_the_batch_are_left_to_the_batch():
     snn = convert(lambda v, x: apply(v, x, train=True, mutable=["batch_stats"])[0], variables, x,
                   fold=True)
     assert (snn.report.folded, [site.folded for site in snn.sites]) == (0, [(), ()])
-    assert ", 0 products folded" in snn.report.format()
+    assert ", products folded: 0" in snn.report.format()
 
 
 def test_fold_is_yes_or_no():

@@ -7,7 +7,7 @@ a link's value. A function with a derivative of its own keeps it: it is passed b
 product and nothing else.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,8 +37,8 @@ class Value:
     """
 
     origin: int
-    varies: frozenset[int]
-    made: Mapping[int, int] | None = None
+    varies: frozenset[Any]
+    made: Any = None
     equation: Any = None
     place: int = 0
     readers: list["Value | None"] = field(default_factory=list)
@@ -179,14 +179,15 @@ def _made(equation: Equation, values: Sequence[Value]) -> tuple[int, dict[int, i
     return weight, {ours: theirs for ours, theirs in made.items() if result.shape[ours] > 1}
 
 
-def _passed(equation: Equation, values: Sequence[Value], place: int) -> dict[int, int] | None:
+def _passed(equation: Equation, values: Sequence[Value], place: int) -> Any:
     """The axes of the weight by those of a link's result; None of what is no link."""
     made, name = values[place].made, equation.primitive
     if made is None:
         return None
     if name in VIEWS:
-        axes = [features.passed_on(equation, [axis], False) for axis in made]
-        return None if None in axes else dict(zip(axes, made.values(), strict=True))
+        moved = {features.passed_on(equation, [ours], False): theirs
+                 for ours, theirs in made.items()}
+        return None if None in moved else moved
     if name not in _SCALING + _SHIFTING or name == "div" and place == 1:
         return None
     same = equation.inputs[place].shape == equation.outputs[0].shape

@@ -116,7 +116,7 @@ class ConversionReport:
         if self.metric_before is not None:
             title += f", metric {number(self.metric_before)} -> {number(self.metric_after)}"
         if self.folded is not None:
-            title += f", {self.folded} products folded"
+            title += f", products folded: {self.folded}"
         rows: list[Sequence[str]] = [
             ("site", "shape", "threshold", "error %", "rate", "saturated %", "spikes", "steps",
              "MACs", "additions", "note"),

@@ -148,13 +148,13 @@ class _Workshop:
             report.site_report(site, sums.get(site.name), coding, method.num_steps)
             for site in self.program.sites
         )
-        values = [None, None]
+        before = after = None
         if self.metric is not None:
-            values = [_value(self.metric, each) for each in (self.original, output)]
+            before, after = (_value(self.metric, each) for each in (self.original, output))
         error = report.relative(report.output_error(self.original, output))
         folded = self.program.folded if self.fold else None
         return ConversionReport(
-            method.name, method.num_steps, coding, entries, error, *values, folded
+            method.name, method.num_steps, coding, entries, error, before, after, folded
         )
 
 

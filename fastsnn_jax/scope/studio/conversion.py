@@ -80,15 +80,15 @@ def conversion_tiles(conversion: Json) -> list[tuple[str, str, str]]:
         figures.append(("output error", percent_text(conversion["output_error"]),
                         "calibration batch, root mean square"))
     if conversion["metric_before"] is not None:
-        figures.append(("metric before and after", " → ".join(
-            cell(conversion[name]) for name in ("metric_before", "metric_after")), ""))
+        before, after = (conversion[f"metric_{name}"] for name in ("before", "after"))
+        figures.append(("metric", _short(after), f"{_short(before)} before conversion"))
     products = [site for site in converted if site["macs"] is not None]
     if products:
         before, after = (sum(site[key] or 0 for site in products) for key in ("macs", "additions"))
-        figures.append(("multiply-adds to additions",
-                        f"{count_text(before)} → {count_text(after)}", "calibration batch"))
+        figures.append(("additions", count_text(after),
+                        f"{count_text(before)} multiply-adds before, calibration batch"))
     if conversion["folded"] is not None:
-        figures.append(("products folded", cell(conversion["folded"]), "what scales them"))
+        figures.append(("products folded", cell(conversion["folded"]), "with what scales them"))
     return figures
 
 
@@ -96,6 +96,10 @@ def leftovers(conversion: Json) -> list[str]:
     """What stays as it is, and why."""
     return [f"{site['name']} is not converted: {site['reason'] or 'no reason given'}."
             for site in conversion["sites"] if not site["converted"]]
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else cell(round(value, 4))
 
 
 def _is_object(value: Any) -> bool:

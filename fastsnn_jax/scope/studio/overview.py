@@ -105,13 +105,13 @@ def _conversion(data: Json) -> list[tuple[str, str, str]]:
     metrics = data["record"]["metrics"]
     if data["record"]["kind"] != "convert":
         return []
-    work = [count_text(metrics[name])
-            for name in ("dense_ops_per_inference", "event_syn_per_inference")]
+    before, after = (count_text(metrics[f"{name}_per_inference"])
+                     for name in ("dense_ops", "event_syn"))
     return [
         ("before conversion", f"{cell(round(metrics['ann_test_accuracy'], 4))} %",
          f"{cell(round(metrics['drop'], 4))} points are lost"),
         ("method", metrics["method"], f"N = {metrics['num_steps']}"),
-        ("multiply-adds to additions", " → ".join(work), "per inference"),
+        ("additions per inference", after, f"{before} multiply-adds before"),
         *([] if data["conversion"] is None else conversion_tiles(data["conversion"])),
     ]
 
