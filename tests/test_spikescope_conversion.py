@@ -42,7 +42,8 @@ def test_a_conversion_run_shows_its_sites_and_its_steps_before_all_else(run):
 def test_the_overview_of_a_run_says_what_was_lost_and_what_became_of_the_work(run):
     overview = run.parts()["overview"]
     for words in ("before conversion", "90 %", "-2.5 points are lost", "qcfs", "N = 2",
-                  "5.3", "19 multiply-adds before", "1 of 2", "6.25 %", "89.5", "90 before conversion",
+                  "5.3", "19 multiply-adds before", "1 of 2", "6.25 %", "89.5",
+                  "90 before conversion",
                   "200 multiply-adds before, calibration batch", "products folded",
                   "is not converted: sin ends no activation that is known."):
         assert words in overview, words

@@ -92,13 +92,13 @@ def _verdict(report: Json | None) -> str:
 
 def _task(record: Json) -> list[tuple[str, str, str]]:
     metrics = record["metrics"]
-    tiles = [
+    figures = [
         ("accuracy", metrics.get("test_accuracy", metrics.get("accuracy")), "{} %", ""),
         ("validation loss", metrics.get("val_loss"), "{}", "nats per token"),
         ("loss without spikes", metrics.get("ann_val_loss"), "{}", "the twin"),
     ]
     return [(name, form.format(cell(round(value, 4))), note)
-            for name, value, form, note in tiles if value is not None]
+            for name, value, form, note in figures if value is not None]
 
 
 def _conversion(data: Json) -> list[tuple[str, str, str]]:
@@ -120,7 +120,7 @@ def _cost(report: Json | None) -> list[tuple[str, str, str]]:
     if report is None:
         return []
     total, per = report["total"], report["unit"]
-    tiles = [
+    figures = [
         (f"energy per {per}", energy_text(total["energy_pj"]["total"][1]),
          interval_text(total["energy_pj"]["total"])),
         *[(f"the {name}", energy_text(total["baselines_pj"][key][1]),
@@ -128,10 +128,10 @@ def _cost(report: Json | None) -> list[tuple[str, str, str]]:
           for key, name in BASELINES.items() if total["baselines_pj"][key] is not None],
     ]
     if total["spsi"] is not None:
-        tiles.append(("spikes per synapse", cell(round(total["spsi"], 4)), f"per {per}"))
+        figures.append(("spikes per synapse", cell(round(total["spsi"], 4)), f"per {per}"))
     if total.get("margin") is not None:
-        tiles.append(("margin", cell(round(total["margin"], 4)), "rate over break-even rate"))
-    return tiles
+        figures.append(("margin", cell(round(total["margin"], 4)), "rate over break-even rate"))
+    return figures
 
 
 def _answers(report: Json) -> list[str]:
