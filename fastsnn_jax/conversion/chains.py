@@ -3,24 +3,27 @@
 A chain starts at a product of data with a parameter. Its links are views and the elementwise
 operations +, -, * and /, in any order, whose other operands follow from the variables alone and
 differ only along axes that the weight made, such as its output channels. Only the next link reads
-a link's value. A function with a derivative of its own keeps it: it is passed by, unless it is a
+a link's value. Numbers at the end are left out: they may be part of an activation, as that of
+1 / (1 + exp(-x)) is. Where the data of a product are a mean, as behind a pool, the division belongs
+to the chain. A function with a derivative of its own keeps it: it is passed by, unless it is a
 product and nothing else.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from fastsnn_jax import jaxpr
 from fastsnn_jax.conversion import activations, features
-from fastsnn_jax.energy.origins import DATA, PARAMETER, held, origin, weight_side
+from fastsnn_jax.energy.origins import CONSTANT, DATA, PARAMETER, held, origin, weight_side
 from fastsnn_jax.energy.products import PRODUCTS
 from fastsnn_jax.jaxpr import Equation, Path
 
 VIEWS = ("broadcast_in_dim", "reshape", "squeeze", "transpose")
 _SCALING, _SHIFTING = ("mul", "div", "neg"), ("add", "add_any", "sub")
+_SUMS = ("reduce_sum", "reduce_window_sum")
 
 
 @dataclass(eq=False)
@@ -31,8 +34,11 @@ class Value:
       origin: where it comes from.
       varies: axes along which its numbers may differ.
       made: axes of the weight by the axes it made; of a product and what a chain makes of it.
-      equation: that gave it, where it has `made`.
+      equation: that gave it.
       place: which operand of the equation is the weight; of a link, the value before it.
+      source: the one operand that moves; of a product its data.
+      fixed: whether all other operands are numbers of the program.
+      even: whether all its numbers are the source's times one number.
       readers: one for each equation that reads it: the value it makes where it can be a link.
     """
 
@@ -41,6 +47,9 @@ class Value:
     made: Any = None
     equation: Any = None
     place: int = 0
+    source: Any = None
+    fixed: bool = False
+    even: bool = False
     readers: list["Value | None"] = field(default_factory=list)
 
     @property
@@ -60,18 +69,38 @@ class Value:
             yield value
 
 
-def find(closed: Any, origins: Sequence[int]) -> list[list[Value]]:
-    """Every product that is scaled, with its links up to the last that computes."""
+    def division(self) -> list["Value"]:
+        """What makes means of the sums that are a product's data, first to last."""
+        found, value = [], self.source
+        while value.even and len(value.readers) == 1:
+            found.insert(0, value)
+            value = value.source
+        summed = value.equation is not None and value.equation.primitive in _SUMS
+        return found if summed and any(map(_scales, found)) else []
+
+
+class Chain(NamedTuple):
+    """A product, the division of the mean before it, and the links behind it."""
+
+    before: list[Value]
+    product: Value
+    links: list[Value]
+
+
+def find(closed: Any, origins: Sequence[int]) -> list[Chain]:
+    """Every product that is scaled."""
     finder = _Finder()
     values = [_fresh(where, aval) for where, aval in zip(origins, closed.in_avals, strict=True)]
     finder.body(closed, values, (), "")
     found = []
     for product in finder.products:
-        links = list(product.links())
-        while links and links[-1].equation.primitive in VIEWS:
+        before, links = product.division(), list(product.links())
+        while links and links[-1].fixed:
             links.pop()
-        if any(_scales(link) for link in links):
-            found.append([product, *links])
+        if not any(map(_scales, links)):
+            links = []
+        if before or links:
+            found.append(Chain(before, product, links))
     return found
 
 
@@ -126,12 +155,18 @@ class _Finder:
         if product is not None:
             first.place, first.made = _made(product, values)
             if first.made is not None:
+                first.source = values[1 - first.place]
                 self.products.append(first)
         elif not any(moving):
             first.varies &= _varies(equation, values)
         elif sum(moving) == 1:
             first.place = moving.index(True)
-            first.made = _passed(equation, values, first.place)
+            first.source = values[first.place]
+            first.made = _passed(equation, values, first.place, first.source.made)
+            first.even = _passed(equation, values, first.place, {}) is not None and (
+                equation.primitive in (*VIEWS, *_SCALING)
+            )
+            first.fixed = all(value.moves or value.origin == CONSTANT for value in values)
         first.equation = equation
         for value in values:
             link = first.made is not None and product is None
@@ -162,8 +197,9 @@ def _made(equation: Equation, values: Sequence[Value]) -> tuple[int, dict[int, i
     weight = weight_side(*(value.origin for value in values))
     if weight is None or values[weight].moves or not values[1 - weight].moves:
         return 0, None
-    (result,), theirs = equation.outputs, equation.inputs[weight]
-    if theirs.dtype != result.dtype or not jnp.issubdtype(result.dtype, jnp.floating):
+    (result,) = equation.outputs
+    one_type = {aval.dtype for aval in equation.inputs} == {result.dtype}
+    if not one_type or not jnp.issubdtype(result.dtype, jnp.floating):
         return weight, None
     numbers = equation.params["dimension_numbers"]
     if equation.primitive == "dot_general":
@@ -179,9 +215,9 @@ def _made(equation: Equation, values: Sequence[Value]) -> tuple[int, dict[int, i
     return weight, {ours: theirs for ours, theirs in made.items() if result.shape[ours] > 1}
 
 
-def _passed(equation: Equation, values: Sequence[Value], place: int) -> Any:
+def _passed(equation: Equation, values: Sequence[Value], place: int, made: Any) -> Any:
     """The axes of the weight by those of a link's result; None of what is no link."""
-    made, name = values[place].made, equation.primitive
+    name = equation.primitive
     if made is None:
         return None
     if name in VIEWS:

@@ -3,8 +3,9 @@
     ((x W + c) - mean) * rsqrt(var + eps) * scale + bias  =  x (W a) + b
 
 What comes of a chain, see ``chains``, is one product and one addition: on the way from spikes to
-membrane nothing is multiplied. W a and b are computed from the user's own variables, so gradients
-reach them. Source of the equation: Jacob et al. 2018, CVPR, section 3.2.
+membrane nothing is multiplied. Of a mean before the product only the sum is left. W a and b are
+computed from the user's own variables, so gradients reach them. Source of the equation: Jacob et
+al. 2018, CVPR, section 3.2.
 """
 
 import operator
@@ -19,7 +20,7 @@ from jax import lax
 from fastsnn_jax import jaxpr
 from fastsnn_jax._typing import Array
 from fastsnn_jax.conversion import threaded
-from fastsnn_jax.conversion.chains import VIEWS, Value, find
+from fastsnn_jax.conversion.chains import VIEWS, Chain, Value, find
 from fastsnn_jax.jaxpr import Equation, Path
 
 _MARK = "folded"  # in the name of the call that a folded product becomes
@@ -82,17 +83,44 @@ class _Pending(NamedTuple):
                              shift=None if self.shift is None else by(self.shift))
 
 
-def _rules(chain: list[Value]) -> Iterator[tuple[Path, threaded.Rule]]:
+class _Sum(NamedTuple):
+    """The sum that a mean is made of, and by what it is to be multiplied."""
+
+    number: Array
+    scale: Any = 1.0
+    names: tuple[str, ...] = ()
+
+
+def _rules(chain: Chain) -> Iterator[tuple[Path, threaded.Rule]]:
     """Rules that hold a product back, gather its links, and run it in the place of the last."""
-    product, *links = chain
-    yield product.equation.path, partial(_start, product.place)
+    before, product, links = chain
+    for link in before:
+        yield link.equation.path, partial(_sum, link.place)
+    yield product.equation.path, partial(_start, product, not links)
     for link in links:
         yield link.equation.path, partial(_continue, link, link is links[-1])
 
 
-def _start(weight: int, equation: Equation, operands: list[Any], feed: Any):
+def _sum(place: int, equation: Equation, operands: list[Any], feed: Any):
     del feed
-    return [_Pending(equation, operands, weight)], ()
+    given, name = operands[place], equation.primitive
+    held = given if isinstance(given, _Sum) else _Sum(given)
+    if name in VIEWS:
+        with threaded.scope(equation):
+            return [held._replace(number=equation.bind([held.number])[0])], ()
+    by = -1.0 if name == "neg" else _laid_out(operands[1 - place], {}, 0)
+    scale = held.scale / by if name == "div" else held.scale * by
+    return [held._replace(scale=scale, names=(*held.names, name))], ()
+
+
+def _start(product: Value, last: bool, equation: Equation, operands: list[Any], feed: Any):
+    del feed
+    weight, operands = product.place, list(operands)
+    data = operands[1 - weight]
+    held = data if isinstance(data, _Sum) else _Sum(data)
+    operands[1 - weight] = held.number
+    pending = _Pending(equation, operands, weight, held.scale, names=held.names)
+    return [_run(pending, product.made) if last else pending], ()
 
 
 def _continue(link: Value, last: bool, equation: Equation, operands: list[Any], feed: Any):
