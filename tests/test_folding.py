@@ -15,6 +15,7 @@ import fastsnn_jax as fs
 from fastsnn_jax import jaxpr
 from fastsnn_jax.conversion import convert
 from fastsnn_jax.conversion.folding import fold
+from fastsnn_jax.conversion.program import Program
 from fastsnn_jax.energy.origins import DATA, PARAMETER, held, origin
 from fastsnn_jax.models.ann import AnnCNN
 
@@ -324,6 +325,23 @@ def test_a_network_of_nnx_is_folded_at_its_synapses():
     (site,) = snn.report.sites
     assert site.folded[0] == "add" and "mul" in site.folded
     assert snn.report.output_error < 1e-3
+
+
+def test_sites_keep_their_names_in_loops_and_branches():
+    def apply(v, x):
+        def layer(x, v):
+            with jax.named_scope("norm"):
+                return jax.nn.relu(normalised(x @ v["w"], v)), None
+
+        with jax.named_scope("stack"):
+            x = lax.scan(layer, x, v)[0]
+            return lax.cond(x.sum() > 0, jax.nn.relu6, jnp.tanh, x)
+
+    plain, folded = (Program.trace(apply, *CASES["layers"][1:], "activations", flag).sites
+                     for flag in (False, True))
+    assert [site.name for site in folded] == [site.name for site in plain]
+    assert [site.name for site in plain][0] == "stack/norm/relu"
+    assert folded[0].loops == (2,) and folded[0].folded == ("add", "sub", "mul", "add")
 
 
 def test_statistics_of_the_batch_are_left_to_the_batch():
