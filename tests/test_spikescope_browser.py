@@ -8,8 +8,10 @@ from html import unescape
 
 import pytest
 from scope_pages import COUNTS, LM_COUNTS, RUNS, TEXT, TRACES
+from test_convert_recipe import build as convert_record
 from test_record import build as mnist_record
 from test_record_lm import build as lm_record
+from test_spikescope_conversion import KEPT, REPORT
 
 from fastsnn_jax import scope
 from fastsnn_jax.energy.mapping import Mapping
@@ -22,7 +24,11 @@ PAGES = {
     "mnist": lambda out: scope.write(mnist_record(), out, report(COUNTS), TRACES, RUNS),
     "lm": lambda out: scope.write(lm_record(), out, report(LM_COUNTS, unit="token"), TEXT),
     "bare": lambda out: scope.write(mnist_record(), out),
+    "convert": lambda out: scope.write(convert_record(report=REPORT.as_dict()), out),
+    "sites": lambda out: scope.write(REPORT, out),
 }
+
+DRAWN = {"mnist": 8, "lm": 6, "bare": 2, "convert": 4, "sites": 1}  # panels
 
 # A page around the page, in a frame of a phone's width: what it finds there it writes down.
 PROBE = """<!doctype html><meta charset="utf-8">
@@ -84,7 +90,7 @@ def test_every_panel_is_drawn_with_its_table_and_fits_a_phone(name, tmp_path):
     found = probe(tmp_path, PAGES[name], LOOK, "#tables=open")
     assert found["hidden"] == 0
     drawn = {key: one for key, one in found["sections"].items() if one}
-    assert len(drawn) == {"mnist": 8, "lm": 6, "bare": 2}[name]
+    assert len(drawn) == DRAWN[name]
     for key, one in drawn.items():
         assert one["marks"] > 0 and one["rows"] > 0, (key, one)
         assert one["outside"] == [], (key, one)
@@ -131,6 +137,21 @@ def test_the_controls_change_what_is_shown(tmp_path):
     assert "device=yan22" in found["hash"] and "bits=4" in found["hash"]
     assert found["refused"] == "Batch: expected a whole number from 1 to 65536."
     assert all(found[key] for key in ("unchanged", "layer", "order", "focus", "layers"))
+
+
+@pytest.mark.slow
+def test_the_sites_of_a_conversion_are_drawn_by_every_measure(tmp_path):
+    steps = """async (page, at, found) => {
+      found.names = [...page.querySelectorAll("#sites .figure svg text")]
+        .map((text) => text.textContent);
+      at("#sites input[value=additions]").click();
+      found.work = at("#sites .figure").textContent;
+      found.cells = [...page.querySelectorAll("#sites td")].map((cell) => cell.textContent);
+    }"""
+    found = probe(tmp_path, PAGES["sites"], steps)
+    assert "25 %" in found["names"] and "not converted" in found["names"]
+    assert "200 → 90" in found["work"]
+    assert {"3 × 2 × 5", "12.5 %", "2.8", "folded: sub, mul", KEPT.reason} <= set(found["cells"])
 
 
 @pytest.mark.slow

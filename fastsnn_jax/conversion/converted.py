@@ -30,6 +30,7 @@ class Converted:
       kind: "activations" or "synapses".
       coding: how a count is written as a train of spikes, see ``codings``.
       temporal: when a step works on what is not linear, see ``conversion.temporal``.
+      fold: whether products take up what scales them, see ``conversion.folding``.
       sites: all places that were found, see `Site`.
       variables: ``{"model": the user's variables, "sites": {name: {"threshold": V}}}``; what an
         optimiser trains. Of a site in a scan V has an axis for its turns.
@@ -41,6 +42,7 @@ class Converted:
     kind: str
     coding: str
     temporal: str
+    fold: bool
     sites: tuple[Site, ...]
     variables: PyTree
     report: ConversionReport
@@ -129,7 +131,7 @@ class Converted:
 
     def program(self, variables: PyTree, x: PyTree) -> Program:
         """The function traced for ``x``; ValueError where its sites are not those converted."""
-        program = Program.trace(self.apply_fn, variables, x, self.kind)
+        program = Program.trace(self.apply_fn, variables, x, self.kind, self.fold)
         ours, theirs = ([site.name for site in each if site.converted]
                         for each in (self.sites, program.sites))
         check(ours == theirs, "Converted", f"the function must have the sites {ours}", theirs,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fastsnn_jax import jaxpr
-from fastsnn_jax.conversion import activations, features
+from fastsnn_jax.conversion import activations, features, folding
 from fastsnn_jax.conversion.linear import is_linear
 from fastsnn_jax.conversion.signs import is_nonnegative
 from fastsnn_jax.energy.origins import CONSTANT, PARAMETER, held, origin, picked, weight_side
@@ -38,6 +38,7 @@ class Signal:
     nonnegative: bool = False
     features: int | None = None
     binary: bool = False  # false and true as numbers: spikes already
+    folded: tuple[str, ...] = ()  # what the product that made it took up
     unary: dict["Signal", np.ndarray] = field(default_factory=dict)
     operands: Sequence["Signal"] = ()
     uses: list["Use"] = field(default_factory=list)
@@ -82,6 +83,7 @@ class Place:
     channels: tuple[int, ...] = ()  # where known: those a product sums over, or made
     partners: tuple[int, ...] = ()  # axes of the weight that meet them
     side: Side | None = None  # the operand of a product, with the fan-outs of its elements
+    folded: tuple[str, ...] = ()  # what its product, or the one before it, took up
 
 
 @dataclass
@@ -112,6 +114,7 @@ class Finder:
         self.synapses: list[Place] = []
         self.loops: tuple[int, ...] = ()
         self.reason: str | None = None
+        self.folded: tuple[str, ...] = ()
 
     def program(self, closed: Any, origins: Sequence[int]) -> None:
         """Walks a whole program whose arguments have the given origins."""
@@ -130,7 +133,10 @@ class Finder:
         """Signals of what any equation gives."""
         called = jaxpr.called(equation)
         if called is not None:
-            return self.walk(called, signals, equation.path, equation.name)
+            around, self.folded = self.folded, self.folded or folding.operations(equation)
+            outputs = self.walk(called, signals, equation.path, equation.name)
+            self.folded = around
+            return outputs
         control = getattr(self, f"_{equation.primitive}", None)
         if control is not None:
             return control(equation, signals)
@@ -147,7 +153,10 @@ class Finder:
         binary = equation.primitive in _VIEWS and signals[0].binary or (
             equation.primitive == "convert_element_type" and equation.inputs[0].dtype == bool
         )
-        results = [Signal(where, None, positive, axis, binary, operands=signals)
+        folded = self.folded
+        if elementwise or equation.primitive in _VIEWS:
+            folded = folded or next((each.folded for each in signals if each.folded), ())
+        results = [Signal(where, None, positive, axis, binary, folded, operands=signals)
                    for _ in equation.outputs]
         moving = [signal.moves for signal in signals]
         sources = {signal for signal in signals if signal.moves}
@@ -162,6 +171,7 @@ class Finder:
         if sources and elementwise and _is_analog(equation):
             place = self.place(equation, equation.primitive, equation.outputs[0], None)
             place.nonnegative, place.channels = positive, () if axis is None else (axis,)
+            place.folded = folded
             self.results.append(Result(place, results[0], use.linear))
         return results
 
@@ -207,6 +217,7 @@ class Finder:
         data = 1 - weight
         place = self.place(equation, equation.primitive, equation.inputs[data], data)
         place.nonnegative, place.side = signals[data].nonnegative, sides(equation)[data]
+        place.folded = self.folded
         numbers = equation.params["dimension_numbers"]
         if equation.primitive == "dot_general":
             pairs = sorted(zip(numbers[0][data], numbers[0][weight], strict=True))

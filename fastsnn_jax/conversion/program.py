@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from fastsnn_jax import jaxpr
 from fastsnn_jax._checks import fail
 from fastsnn_jax._typing import Array, PyTree
-from fastsnn_jax.conversion import threaded
+from fastsnn_jax.conversion import folding, threaded
 from fastsnn_jax.conversion.methods import Encoded, Method
 from fastsnn_jax.conversion.sites import Site, find
 from fastsnn_jax.energy.origins import DATA, PARAMETER
@@ -31,14 +31,18 @@ class Program:
       closed: its jaxpr.
       tree: of its output.
       sites: all that were found, those that stay as they are too.
+      folded: how many of its products took up what scales them, see ``folding``.
     """
 
     closed: Any
     tree: Any
     sites: tuple[Site, ...]
+    folded: int
 
     @classmethod
-    def trace(cls, apply_fn: Callable, variables: PyTree, x: PyTree, kind: str) -> "Program":
+    def trace(
+        cls, apply_fn: Callable, variables: PyTree, x: PyTree, kind: str, fold: bool = False
+    ) -> "Program":
         """Traces ``apply_fn(variables, x)``; ValueError in its words where it does not run."""
         def function(variables: PyTree, x: PyTree) -> PyTree:  # methods may not be hashable
             return apply_fn(variables, x)
@@ -54,7 +58,13 @@ class Program:
         except _REFUSALS:  # it takes this many samples only
             doubled = None
         origins = [PARAMETER] * len(jax.tree.leaves(variables)) + [DATA] * len(jax.tree.leaves(x))
-        return cls(closed, tree, find(closed, doubled, origins, kind))
+        folded = 0
+        if fold:
+            closed, folded = folding.fold(closed, jax.tree.leaves((variables, x)), origins)
+            if doubled is not None:
+                leaves = jax.tree.leaves((variables, _twice(x)))
+                doubled, _ = folding.fold(doubled, leaves, origins)
+        return cls(closed, tree, find(closed, doubled, origins, kind), folded)
 
     @property
     def converted(self) -> tuple[Site, ...]:

@@ -34,6 +34,7 @@ class SiteReport:
       spikes_per_synapse: spikes per neuron: additions that each synapse behind it makes.
       additions: of the product behind a synapse, after: its spikes times their fan-out.
       spikes_by_coding, additions_by_coding: the same in every coding.
+      folded: operations that its product, or the one before it, took up into its weight.
     """
 
     name: str
@@ -52,6 +53,12 @@ class SiteReport:
     additions: float | None = None
     spikes_by_coding: dict[str, float] | None = None
     additions_by_coding: dict[str, float] | None = None
+    folded: tuple[str, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """Why it stays as it is, or what was folded; empty where there is nothing to say."""
+        return self.reason or (f"folded: {', '.join(self.folded)}" if self.folded else "")
 
     def written(self, coding: str, num_steps: int) -> "SiteReport":
         """The report with the spikes of another coding, of counts up to ``num_steps``."""
@@ -74,6 +81,7 @@ class ConversionReport:
       sites: a report each.
       output_error: root mean square of the change of the output over that of the output.
       metric_before, metric_after: of the original and of the conversion; None without a metric.
+      folded: how many products took up what scales them; None where it was not asked for.
     """
 
     method: str
@@ -83,6 +91,7 @@ class ConversionReport:
     output_error: float | None
     metric_before: float | None = None
     metric_after: float | None = None
+    folded: int | None = None
 
     def written(self, coding: str) -> "ConversionReport":
         """The report of the same network in another coding."""
@@ -93,7 +102,7 @@ class ConversionReport:
         """The report as JSON holds it: dicts, lists, numbers, strings and None."""
         fields = asdict(self)
         fields["sites"] = [
-            entry | {"shape": list(entry["shape"]), "loops": list(entry["loops"])}
+            entry | {name: list(entry[name]) for name in ("shape", "loops", "folded")}
             for entry in fields["sites"]
         ]
         return fields
@@ -106,6 +115,8 @@ class ConversionReport:
                  f"{number(self.output_error, 100)} %")
         if self.metric_before is not None:
             title += f", metric {number(self.metric_before)} -> {number(self.metric_after)}"
+        if self.folded is not None:
+            title += f", products folded: {self.folded}"
         rows: list[Sequence[str]] = [
             ("site", "shape", "threshold", "error %", "rate", "saturated %", "spikes", "steps",
              "MACs", "additions", "note"),
@@ -116,7 +127,7 @@ class ConversionReport:
                 site.name, shape, number(site.threshold), number(site.relative_error, 100),
                 number(site.rate), number(site.saturation, 100), number(site.spikes_per_synapse),
                 number(site.time_steps), number(site.macs), number(site.additions),
-                site.reason or "",
+                site.note,
             ))
         return "\n".join([title, *(f"  {line}" for line in table(rows))])
 
@@ -147,7 +158,7 @@ def site_report(
     shape = tuple(site.shape[axis] for axis in site.samples_first)
     fields = (site.name, site.kind, shape, site.loops, site.converted, site.reason)
     if sums is None:
-        return SiteReport(*fields)
+        return SiteReport(*fields, folded=site.folded)
     read = jax.tree.map(lambda value: np.asarray(value, np.float64), dict(sums))
     error = _ratio(read["error"].sum(), read["power"].sum())
     spikes = {name: value.mean().item() for name, value in read["spikes"].items()}
@@ -157,7 +168,7 @@ def site_report(
         work = math.prod(site.loops) * macs(site.side)
     return SiteReport(
         *fields, read["threshold"].mean().item(), error, read["clipped"].mean().item(), work,
-        spikes_by_coding=spikes, additions_by_coding=additions,
+        spikes_by_coding=spikes, additions_by_coding=additions, folded=site.folded,
     ).written(coding, num_steps)
 
 

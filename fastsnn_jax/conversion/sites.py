@@ -42,6 +42,7 @@ class Site:
       partners: the axes of the weight that meet them, of a product.
       nonnegative: whether the value is known never to be negative.
       side: of a product, how many multiply-adds each element enters.
+      folded: operations that its product took up, of an activation the one before it.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Site:
     partners: tuple[int, ...]
     nonnegative: bool
     side: Side | None = field(repr=False, compare=False)
+    folded: tuple[str, ...]
 
     @property
     def samples_first(self) -> tuple[int, ...]:
@@ -189,7 +191,7 @@ def _named(places: Sequence[tuple[Place, int | None]]) -> tuple[Site, ...]:
             f"{name}_{again}" if again else name, place.kind, shape, place.loops,
             place.reason is None, place.reason, place.equation.path, place.operand, batch,
             place.channels or tuple(features[-1:]), place.partners, place.nonnegative,
-            place.side,
+            place.side, place.folded,
         ))
     return tuple(found)
 

@@ -9,6 +9,7 @@ counts. A branch that a cond does not take records zeros.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -25,7 +26,7 @@ Rule: TypeAlias = Callable[[Equation, list[Any], Any], tuple[Sequence[Any], Any]
 
 def run(
     closed: Any, operands: Sequence[Any], rules: Mapping[Path, Rule], feeds: Mapping[Path, Any], *,
-    path: Path = (), name: str = "",
+    path: Path = (),
 ) -> tuple[list[Any], dict[Path, Any]]:
     """Runs a jaxpr with ``rules`` in place of some equations.
 
@@ -34,7 +35,7 @@ def run(
       operands: its arguments, flat.
       rules: by the path of their equation; none inside a while or a shard_map.
       feeds: what each rule is given, a pytree whose leaves have an axis for each scan around it.
-      path, name: of the equation that the jaxpr belongs to.
+      path: of the equation that the jaxpr belongs to.
 
     Returns:
       Its outputs, flat, and the records by path.
@@ -53,15 +54,17 @@ def run(
             outputs, records[equation.path] = rule(equation, operands, feeds.get(equation.path))
             return outputs
         if not any(holds(equation.path, place) for place in rules):
-            return equation.bind(operands)
+            with scope(equation):
+                return equation.bind(operands)
         inner = jaxpr.called(equation)
         if inner is not None:
             return jaxpr.walk(inner, operands, visit, path=equation.path, name=equation.name)
-        outputs, recorded = run_control(equation, operands, rules, feeds)
+        with scope(equation):
+            outputs, recorded = run_control(equation, operands, rules, feeds)
         records.update(recorded)
         return outputs
 
-    return jaxpr.walk(closed, operands, visit, path=path, name=name), records
+    return jaxpr.walk(closed, operands, visit, path=path), records
 
 
 def run_control(
@@ -71,6 +74,11 @@ def run_control(
     """Outputs and records of a scan or cond that has rules inside."""
     fed = {place: feed for place, feed in feeds.items() if holds(equation.path, place)}
     return _CONTROL[equation.primitive](equation, operands, partial(run, rules=rules), fed)
+
+
+def scope(equation: Equation) -> AbstractContextManager[Any]:
+    """The name scopes an equation stands in, so that what takes its place stands there too."""
+    return jax.named_scope(equation.name) if equation.name else nullcontext()
 
 
 def holds(path: Path, place: Path) -> bool:
@@ -85,7 +93,7 @@ def _scan(equation, operands, inside, feeds):
     def turn(carry, given):
         inputs, feeds = given
         outputs, records = inside(params["jaxpr"], [*consts, *carry, *inputs], feeds=feeds,
-                                  path=equation.path, name=equation.name)
+                                  path=equation.path)
         carry, outputs = jaxpr.split(outputs, num_carry)
         return carry, (outputs, records)
 
@@ -99,8 +107,7 @@ def _cond(equation, operands, inside, feeds):
     index, *operands = operands
     runs, zeros = [], {}
     for number, branch in enumerate(equation.params["branches"]):
-        run = partial(inside, branch, feeds=feeds, path=(*equation.path, number),
-                      name=equation.name)
+        run = partial(inside, branch, feeds=feeds, path=(*equation.path, number))
         _, records = jax.eval_shape(run, operands)
         zeros |= jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), records)
         runs.append(run)

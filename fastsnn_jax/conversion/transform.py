@@ -31,8 +31,8 @@ FINENESS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)  # k of dynamic_mean
 def convert(
     apply_fn: Callable, variables: PyTree, calibration_batch: PyTree, *,
     method: str = "dynamic_mean", sites: str = "activations", strict: bool = False,
-    temporal: str = "layerwise", metric: Metric | None = None, target_drop: float | None = None,
-    **options: Any,
+    temporal: str = "layerwise", fold: bool = False, metric: Metric | None = None,
+    target_drop: float | None = None, **options: Any,
 ) -> Converted:
     """Converts any JAX function into a spiking network.
 
@@ -45,6 +45,8 @@ def convert(
         input of every product with a parameter, so that its multiplications become additions.
       strict: refuse a function of which something stays as it is.
       temporal: of `Converted.step`: "layerwise" or "differences", see ``conversion.temporal``.
+      fold: run a product and what scales its channels, such as a BatchNorm in inference, as one
+        product and one bias, see ``conversion.folding``. The output is the same within rounding.
       metric: ``metric(y) -> float`` of the output for the batch, larger is better: the report says
         what it was before and after.
       target_drop: how much of the metric may be lost. Steps and thresholds (of dynamic_mean k) are
@@ -86,6 +88,8 @@ def convert(
         raise TypeError(f"convert: apply_fn must be callable, got {apply_fn!r}")
     check_choice("convert", "sites", sites, KINDS)
     check_choice("convert", "temporal", temporal, MODES)
+    if not isinstance(fold, bool):
+        raise TypeError(f"convert: fold must be a bool, got {fold!r}")
     built = methods.build(method, options)
     check(temporal == "layerwise" or method != "dynamic_mean", "convert",
           "a threshold per token is known when its whole input has come", "temporal='differences'",
@@ -93,11 +97,11 @@ def convert(
     check(sites == "synapses" or not built.smooth, "convert",
           "smooth is for synapses, whose weights take it up", f"sites={sites!r}")
     _check_batch(calibration_batch)
-    program = Program.trace(apply_fn, variables, calibration_batch, sites)
+    program = Program.trace(apply_fn, variables, calibration_batch, sites, fold)
     _check_sites(program.sites, strict, sites)
     original = jax.jit(lambda variables, x: apply_fn(variables, x))(variables, calibration_batch)
     workshop = _Workshop(
-        apply_fn, variables, calibration_batch, sites, temporal, metric, program, original
+        apply_fn, variables, calibration_batch, sites, temporal, fold, metric, program, original
     )
     if target_drop is None:
         (network,) = workshop.networks(built, shares=(1.0,))
@@ -117,6 +121,7 @@ class _Workshop:
     batch: PyTree
     kind: str
     temporal: str
+    fold: bool
     metric: Metric | None
     program: Program
     original: PyTree  # its output
@@ -134,8 +139,8 @@ class _Workshop:
             output, sums = run(scaled, self.variables, self.batch)
             told = self._report(method, coding, output, sums)
             yield Converted(
-                self.apply_fn, method, self.kind, coding, self.temporal, self.program.sites,
-                {"model": self.variables, "sites": scaled}, told,
+                self.apply_fn, method, self.kind, coding, self.temporal, self.fold,
+                self.program.sites, {"model": self.variables, "sites": scaled}, told,
             )
 
     def _report(self, method: Method, coding: str, output: PyTree, sums: Mapping[str, Any]):
@@ -143,11 +148,14 @@ class _Workshop:
             report.site_report(site, sums.get(site.name), coding, method.num_steps)
             for site in self.program.sites
         )
-        values = [None, None]
+        before = after = None
         if self.metric is not None:
-            values = [_value(self.metric, each) for each in (self.original, output)]
+            before, after = (_value(self.metric, each) for each in (self.original, output))
         error = report.relative(report.output_error(self.original, output))
-        return ConversionReport(method.name, method.num_steps, coding, entries, error, *values)
+        folded = self.program.folded if self.fold else None
+        return ConversionReport(
+            method.name, method.num_steps, coding, entries, error, before, after, folded
+        )
 
 
 def _search(

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._checks import check, check_number, fail
+from .conversion import conversion_data
 from .trace_file import Traces
 
 SATURATED_RATE = 0.95  # spikes per step from which a neuron carries next to no information
 RAREST = -9  # rates up to 2**RAREST share a bar
 MAX_POINTS = 512
+SCHEMA = "fastsnn-scope/1"
 
 
 class RunPoint(NamedTuple):
@@ -37,7 +39,7 @@ def page_data(
     ``record``, ``report`` and ``profiles`` go in unchanged; the rest is made to be drawn.
     """
     return {
-        "schema": "fastsnn-scope/1",
+        "schema": SCHEMA,
         "axis": "token" if record["kind"] == "lm" else "step",
         "record": record,
         "report": report,
@@ -50,7 +52,24 @@ def page_data(
         "text": _text(traces),
         "drift": _each(traces.get("drift"), lambda values: values.tolist()),
         "points": _points(record, report, runs),
+        "conversion": _conversion(record),
     }
+
+
+def conversion_page_data(where: str, conversion: Mapping[str, Any]) -> dict[str, Any]:
+    """The data of a page where the report of a conversion is all there is.
+
+    Raises ValueError for one without sites; RecordError where a field is not what it should be.
+    """
+    shown = conversion_data(where, conversion)
+    check(shown is not None, where, "a conversion's report must hold a site", "none")
+    return {"schema": SCHEMA, "axis": "step", "record": None, "report": None, "conversion": shown}
+
+
+def _conversion(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    if record["kind"] != "convert":
+        return None
+    return conversion_data("record.report", record["report"])
 
 
 def _each(layers: Mapping[str, Any] | None, pack: Any) -> dict[str, Any] | None:
@@ -153,8 +172,19 @@ def _points(
 ) -> list[dict[str, Any]] | None:
     """Accuracy and cost of this run and of those to compare with; None where nothing is known."""
     own = run_point("this run", record, report)
-    points = [*([] if own is None else [own]), *runs]
+    points = [*([] if own is None else [own]), *_other_conversions(record), *runs]
     return [point._asdict() for point in points] or None
+
+
+def _other_conversions(record: Mapping[str, Any]) -> list[RunPoint]:
+    """Those of a conversion run beside the one shown."""
+    if record["kind"] != "convert":
+        return []
+    return [
+        RunPoint(f"{row['method']}, N = {row['num_steps']}", row["test_accuracy"],
+                 row["synaptic_events_per_inference"], row["energy_pj"][1])
+        for place, row in enumerate(record["conversions"]) if place != record["shown"]
+    ]
 
 
 def run_point(

@@ -1,11 +1,13 @@
 """The first card of the page: the verdict, the figures and the answers, complete without a script.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
 from ...record.text import cell
+from .blocks import facts, sentences, tiles
+from .conversion import conversion_tiles, leftovers
 from .panels import NO_REPORT
 from .quantities import bits_text, count_text, energy_text, interval_text, percent_text
 
@@ -42,15 +44,17 @@ def overview(data: Json) -> str:
     parts = [
         '<section class="card wide" id="overview" aria-labelledby="overview-title">',
         f'<div class="head"><h1 id="overview-title">{escape(title_of(record))}</h1>{stamps}</div>',
-        _verdict(report), _tiles([*_task(record), *_cost(report)]),
+        _verdict(report), tiles([*_task(record), *_conversion(data), *_cost(report)]),
     ]
+    if data["conversion"] is not None:
+        parts.append(sentences(leftovers(data["conversion"]), warning=True))
     if report is not None:
         parts += [
-            _list("answers", _answers(report)), _list("answers warnings", report["warnings"]),
-            _table("Other ways to put a number on it, for comparison", _proxies(report)),
-            _table("Device and mapping behind the estimate", _assumptions(report)),
+            sentences(_answers(report)), sentences(report["warnings"], warning=True),
+            facts("Other ways to put a number on it, for comparison", _proxies(report)),
+            facts("Device and mapping behind the estimate", _assumptions(report)),
         ]
-    parts += [_table("The run", _facts(record)), "</section>"]
+    parts += [facts("The run", _facts(record)), "</section>"]
     return "\n".join(part for part in parts if part)
 
 
@@ -88,20 +92,35 @@ def _verdict(report: Json | None) -> str:
 
 def _task(record: Json) -> list[tuple[str, str, str]]:
     metrics = record["metrics"]
-    tiles = [
+    figures = [
         ("accuracy", metrics.get("test_accuracy", metrics.get("accuracy")), "{} %", ""),
         ("validation loss", metrics.get("val_loss"), "{}", "nats per token"),
         ("loss without spikes", metrics.get("ann_val_loss"), "{}", "the twin"),
     ]
     return [(name, form.format(cell(round(value, 4))), note)
-            for name, value, form, note in tiles if value is not None]
+            for name, value, form, note in figures if value is not None]
+
+
+def _conversion(data: Json) -> list[tuple[str, str, str]]:
+    metrics = data["record"]["metrics"]
+    if data["record"]["kind"] != "convert":
+        return []
+    before, after = (count_text(metrics[f"{name}_per_inference"])
+                     for name in ("dense_ops", "event_syn"))
+    return [
+        ("before conversion", f"{cell(round(metrics['ann_test_accuracy'], 4))} %",
+         f"{cell(round(metrics['drop'], 4))} points are lost"),
+        ("method", metrics["method"], f"N = {metrics['num_steps']}"),
+        ("additions per inference", after, f"{before} multiply-adds before"),
+        *([] if data["conversion"] is None else conversion_tiles(data["conversion"])),
+    ]
 
 
 def _cost(report: Json | None) -> list[tuple[str, str, str]]:
     if report is None:
         return []
     total, per = report["total"], report["unit"]
-    tiles = [
+    figures = [
         (f"energy per {per}", energy_text(total["energy_pj"]["total"][1]),
          interval_text(total["energy_pj"]["total"])),
         *[(f"the {name}", energy_text(total["baselines_pj"][key][1]),
@@ -109,10 +128,10 @@ def _cost(report: Json | None) -> list[tuple[str, str, str]]:
           for key, name in BASELINES.items() if total["baselines_pj"][key] is not None],
     ]
     if total["spsi"] is not None:
-        tiles.append(("spikes per synapse", cell(round(total["spsi"], 4)), f"per {per}"))
+        figures.append(("spikes per synapse", cell(round(total["spsi"], 4)), f"per {per}"))
     if total.get("margin") is not None:
-        tiles.append(("margin", cell(round(total["margin"], 4)), "rate over break-even rate"))
-    return tiles
+        figures.append(("margin", cell(round(total["margin"], 4)), "rate over break-even rate"))
+    return figures
 
 
 def _answers(report: Json) -> list[str]:
@@ -175,32 +194,3 @@ def _facts(record: Json) -> list[tuple[str, str]]:
         *[(f"device {key}", cell(value)) for key, value in record["device"].items()],
         *[(key, cell(value)) for key, value in record["metrics"].items()],
     ]
-
-
-def _tiles(tiles: Iterable[tuple[str, str, str]]) -> str:
-    cells = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}"
-        + (f"<small>{escape(note)}</small>" if note else "") + "</dd></div>"
-        for name, value, note in tiles
-    )
-    return f'<dl class="tiles">{cells}</dl>'
-
-
-def _list(kind: str, lines: Iterable[str]) -> str:
-    lines = list(lines)
-    mark = ' class="warning"' if "warnings" in kind else ""
-    items = "".join(f"<li{mark}>{escape(line)}</li>" for line in lines)
-    return f'<ul class="{kind}">{items}</ul>' if lines else ""
-
-
-def _table(summary: str, rows: Iterable[tuple[str, str]]) -> str:
-    body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
-        for name, value in rows
-    )
-    return (
-        f"<details><summary>{escape(summary)}</summary><div class=\"scroll\" tabindex=\"0\" "
-        f'role="region" aria-label="{escape(summary)}"><table class="facts">'
-        f"<tbody>{body}</tbody></table></div>"
-        "</details>"
-    )

@@ -9,13 +9,24 @@ NO_REPORT = "No energy report was given for this run: pass report=fs.energy.repo
 
 
 class Panel(NamedTuple):
-    """One section of the page; ``reason`` says why it is empty, "" where it is not."""
+    """One section of the page; ``reason`` says why it is empty, "" where it is not.
+
+    ``opened`` shows the table below the figure from the start.
+    """
 
     key: str
     title: str
     lead: str
     reason: Callable[[Data], str]
     wide: bool = False
+    opened: bool = False
+
+
+def panels_of(data: Data) -> tuple[Panel, ...]:
+    """The panels of a page: all of a run, a conversion's own before them; or that of its sites."""
+    if data["record"] is None:
+        return (SITES,)
+    return (STEPS, SITES, *PANELS) if data["record"]["kind"] == "convert" else PANELS
 
 
 def section(panel: Panel, data: Data) -> str:
@@ -32,7 +43,7 @@ def section(panel: Panel, data: Data) -> str:
     return (
         f'{head}<p class="lead">{escape(panel.lead)}</p>\n'
         '<div class="controls"></div>\n<div class="figure"></div>\n'
-        f"<details><summary>Table: {title}</summary>"
+        f"<details{' open' * panel.opened}><summary>Table: {title}</summary>"
         f'<div class="scroll" tabindex="0" role="region" aria-label="Table: {title}"></div>'
         "</details>\n</section>"
     )
@@ -77,6 +88,20 @@ def _needs_text(data: Data) -> str:
     return "This run recorded no spikes by token."
 
 
+def _needs_sites(data: Data) -> str:
+    return "" if data["conversion"] else "This run recorded no report of its sites."
+
+
+STEPS = Panel(
+    "steps", "Accuracy and cost over time steps",
+    "A mark for each conversion of the network, over the test images. Dashed: before conversion.",
+    lambda data: "", wide=True,
+)
+SITES = Panel(
+    "sites", "What became of every site",
+    "The places where spikes stand for numbers, in the program's order, over the calibration "
+    "batch.", _needs_sites, wide=True, opened=True,
+)
 PANELS = (
     Panel("energy", "Where the energy goes",
           "Picojoules by what they are spent on, then in sum, against the same network without "

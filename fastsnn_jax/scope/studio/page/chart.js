@@ -91,31 +91,39 @@ function spread(values, share) {
   return [low - room, high + room];
 }
 
-// Several series [{name, points: [[x, y]], style}] over one x axis, and level lines [{y, style}].
-function lineChart(width, { title, series, xLabel, rules = [] }) {
+// Several series [{name, points: [[x, y]], style}] over one x axis, and level lines
+// [{y, style, words}]. With `xTicks` these alone stand below the axis, which doubles from one to
+// the next; with `log` the other axis is logarithmic too. `words` makes text of a value.
+function lineChart(width, options) {
+  const { title, series, xLabel, rules = [], xTicks = null, words = number, log = false } = options;
   const height = 210;
   const places = series.flatMap((one) => one.points);
   const xs = places.map((place) => place[0]);
-  const [low, high] = spread([...places.map((p) => p[1]), ...rules.map((rule) => rule.y)], 0.06);
-  const yTicks = ticks(low, high, 4);
-  const letters = Math.max(...tickTexts(yTicks, number).map((words) => words.length));
+  const values = [...places.map((p) => p[1]), ...rules.map((rule) => rule.y)];
+  const [low, high] = log ? [Math.min(...values) / 1.3, Math.max(...values) * 1.3]
+    : spread(values, 0.06);
+  const yTicks = log ? logTicks(low, high) : ticks(low, high, 4);
+  const letters = Math.max(...tickTexts(yTicks, words).map((label) => label.length));
   const box = { left: 14 + 7 * letters, top: 26, right: width - 10, bottom: height - 44 };
   const [first, last] = [Math.min(...xs), Math.max(...xs)];
-  const x = linear(first, last, box.left + 6, box.right - 6);
-  const y = linear(low, high, box.bottom, box.top);
+  const x = (xTicks ? logarithmic : linear)(first, last, box.left + 6, box.right - 6);
+  const y = (log ? logarithmic : linear)(low, high, box.bottom, box.top);
   const paper = sheet(width, height, `${title}: ${series.map((one) => one.name).join(", ")}`);
   paper.append(...axes(box, {
-    x, y, yTicks, xTicks: ticks(first, last, width < 420 ? 4 : 7, true), xText: count, xLabel,
-    yLabel: title,
+    x, y, yTicks, xTicks: xTicks || ticks(first, last, width < 420 ? 4 : 7, true), xText: count,
+    yText: words, xLabel, yLabel: title,
   }));
-  paper.append(...rules.map((rule) => line(box.left, y(rule.y), box.right, y(rule.y), rule.style)));
+  for (const rule of rules) {
+    paper.append(line(box.left, y(rule.y), box.right, y(rule.y), rule.style));
+    if (rule.words) paper.append(text(box.right, y(rule.y) - 4, rule.words, "end", "soft"));
+  }
   for (const { points, style, name } of series) {
     paper.append(polyline(points.map((p) => [x(p[0]), y(p[1])]), `line ${style}`));
     if (points.length > 60) continue;
     const colour = style.split(" ")[0].replace("s", "f");
     paper.append(...points.map(([at, value]) => marked(
       svg("circle", { cx: x(at), cy: y(value), r: 3, class: colour }),
-      `${name}: ${number(value, 4)} at ${xLabel} ${at}`)));
+      `${name}: ${words(value, 4)} at ${xLabel} ${at}`)));
   }
   return paper;
 }

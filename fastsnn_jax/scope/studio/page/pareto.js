@@ -1,5 +1,7 @@
 // Accuracy against synaptic events or energy, over this run and those to compare with.
 
+const MOST_LABELS = 12; // of more points only the best are named beside their marks
+
 function front(points, cost) { // those that no other beats in both, by rising cost
   let best = -Infinity;
   return [...points].sort((a, b) => a[cost] - b[cost] || b.accuracy - a.accuracy)
@@ -53,7 +55,8 @@ panels.pareto = () => {
       : `M${x(p[cost])} ${y(p.accuracy)}`);
     paper.append(svg("path", { class: "line s1 dash2", d: best.map(corner).join("") }));
     const sorted = [...points].sort((a, b) => best.includes(b) - best.includes(a));
-    const labels = sorted.map((point) => {
+    const named = points.length > MOST_LABELS ? best : points;
+    const labels = sorted.flatMap((point) => {
       const [cx, cy] = [x(point[cost]), y(point.accuracy)];
       const own = point === data.points[0] && point.name === "this run";
       const square = { x: cx - 5.5, y: cy - 5.5, width: 11, height: 11, class: "f2" };
@@ -61,7 +64,8 @@ panels.pareto = () => {
       const mark = own ? svg("rect", square) : svg("circle", disc);
       const tip = `${point.name}: ${number(point.accuracy, 4)} %, ${words(point[cost])}`;
       paper.append(marked(mark, tip));
-      return { x: cx, y: cy, words: shortened(point.name, 22), kind: own ? "strong" : "" };
+      const label = { x: cx, y: cy, words: shortened(point.name, 22), kind: own ? "strong" : "" };
+      return own || named.includes(point) ? [label] : [];
     });
     paper.append(...placed(labels, box));
     return [paper];
