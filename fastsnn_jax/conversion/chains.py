@@ -68,7 +68,6 @@ class Value:
             value = value.readers[0]
             yield value
 
-
     def division(self) -> list["Value"]:
         """What makes means of the sums that are a product's data, first to last."""
         found, value = [], self.source
