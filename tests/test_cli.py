@@ -12,17 +12,18 @@ import test_convert_recipe
 import test_record
 import test_record_lm
 
-from experiments import energy_table, mnist_convert, mnist_lif, oneclick, spiking_lm
+from experiments import distill, energy_table, mnist_convert, mnist_lif, oneclick, spiking_lm
 from fastsnn_jax import cli
 from fastsnn_jax.cli import command, common
 from fastsnn_jax.cli.convert import listed
 from fastsnn_jax.record import load_record, write_record
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-DOORS = ["demo", "train mnist", "train lm", "generate", "convert", "energy", "scope", "inspect"]
+DOORS = ["demo", "train mnist", "train lm", "generate", "convert", "distill",
+         "energy", "scope", "inspect"]
 EXPERIMENTS = {
     "train mnist": mnist_lif, "train lm": spiking_lm, "energy": energy_table,
-    "convert": mnist_convert, "demo": oneclick,
+    "convert": mnist_convert, "demo": oneclick, "distill": distill,
 }
 
 
