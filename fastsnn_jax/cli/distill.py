@@ -18,18 +18,18 @@ from fastsnn_jax.recipes import distill, lm
 from fastsnn_jax.record import printable
 from fastsnn_jax.train import stream_progress
 
-DESCRIPTION = """Trains a hybrid, spiking student, made of a teacher's weights, on the teacher's choices.
+DESCRIPTION = """Makes a hybrid, spiking student of a language model and trains it on its choices.
 
-    {command}                       trains a small softmax teacher first
-    {command} --teacher DIR         a directory that load_pretrained reads, or a run
-                                    of the language-model recipe
-    {command} --attn softmax        spikes alone: the teacher's attention stays
-    {command} --no-spikes           attention alone
-    {command} inspect DIR           print the record of a run
+    {command}                    a small teacher first, minutes on two cores
+    {command} --teacher DIR      a directory as load_pretrained reads it, or
+                                 a run of the language-model recipe
+    {command} --attn softmax     spikes alone: the teacher's attention stays
+    {command} --no-spikes        attention alone
+    {command} inspect DIR        print the record of a run
 
-The student is left in DIR/models/student, in the layout of published models. --data-dir holds
-tiny_shakespeare as TensorFlow Datasets prepared it. Without it, "auto" takes the sources of Python's
-standard library. --smoke takes a tiny network: seconds, to see that it runs.
+The student is left in models/student of the run, in the layout of published models. --data-dir
+holds tiny_shakespeare as TensorFlow Datasets prepared it. Without it, "auto" takes the sources of
+Python's standard library. --smoke takes a tiny network: seconds, to see that it runs.
 """
 _FLAGS: Flags = {
     "teacher": ("teacher", str, "directory of the teacher; None: it is trained first"),

@@ -88,8 +88,8 @@ def load_corpus(
     - a path: a file in UTF-8. With byte tokens it is mapped, not read, and may exceed memory.
 
     Of the last two, the last 10 % of the bytes are held out. ``tokenizer`` is "char" (default for
-    tiny_shakespeare), made of all characters of the text, "byte" (default otherwise), or one that is
-    there already, such as that of a model to be trained further.
+    tiny_shakespeare), made of all characters of the text, "byte" (default otherwise), or one that
+    is there already, such as that of a model to train further.
 
     "auto" falls back to "stdlib" only when nothing was asked for and nothing is there, and tells
     ``warn`` so. Raises ValueError for an unknown tokenizer, DataError for a text that is missing,

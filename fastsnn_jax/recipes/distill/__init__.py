@@ -4,6 +4,6 @@ Its record is of kind "lm": ``recipes.lm`` has the headline, the model and the v
 """
 
 from fastsnn_jax.recipes.distill.config import DistillConfig, preset
-from fastsnn_jax.recipes.distill.pipeline import STUDENT, TEACHER, run, saved_config
+from fastsnn_jax.recipes.distill.pipeline import STUDENT, TEACHER, TEACHING, run, saved_config
 
-__all__ = ["DistillConfig", "STUDENT", "TEACHER", "preset", "run", "saved_config"]
+__all__ = ["DistillConfig", "STUDENT", "TEACHER", "TEACHING", "preset", "run", "saved_config"]

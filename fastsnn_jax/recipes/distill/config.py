@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastsnn_jax._checks import check, check_choice, check_count, check_number
-from fastsnn_jax.config import SNNConfig
+from fastsnn_jax.config import SNNConfig, check_fields
 from fastsnn_jax.recipes.lm.config import LMConfig
 
 ATTENTION = ("interleaved", "linear", "sliding", "softmax")
@@ -63,6 +63,7 @@ class DistillConfig:
             value = getattr(self, name)
             if not (isinstance(value, str) or name == "teacher" and value is None):
                 raise TypeError(f"{where}: {name} must be text, got {value!r}")
+            check(value != "", where, f"{name} must not be empty", "''")
         if not isinstance(self.model, SNNConfig):
             raise TypeError(f"{where}: model must be an SNNConfig, got {self.model!r}")
         conventional = self.model.attn_kind == "softmax" and not self.model.spiking
@@ -79,7 +80,7 @@ class DistillConfig:
         self.teacher_run(), self.student_run(self.model)  # refuse what a training cannot be
 
     def teacher_run(self) -> LMConfig:
-        """The run that trains the teacher, at the language-model recipe's own learning rate."""
+        """How a teacher is trained here, at the language-model recipe's own learning rate."""
         return self._training(self.model, steps=self.teacher_steps)
 
     def student_run(self, model: SNNConfig) -> LMConfig:
@@ -108,11 +109,7 @@ class DistillConfig:
         Raises:
           ValueError, TypeError: unknown field, or a value that is not allowed.
         """
-        if not isinstance(fields, Mapping):
-            raise TypeError(f"DistillConfig: fields must be a mapping, got {type(fields).__name__}")
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(set(fields) - set(known))
-        check(not unknown, "DistillConfig", f"fields must be among {', '.join(known)}", unknown)
+        check_fields(cls, fields)
         values = dict(fields)
         if "model" in values:
             values["model"] = SNNConfig.from_json(values["model"])
@@ -126,7 +123,7 @@ def preset(name: str = "default", /, **overrides: Any) -> DistillConfig:
       ValueError, TypeError: unknown preset or field, or a value that is not allowed.
 
     >>> preset("smoke", attn="linear").steps
-    4
+    2
     """
     check_choice("preset", "preset", name, tuple(PRESETS))
     model = overrides.get("model", {})
@@ -146,6 +143,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "default": {"model": _SMALL},
     "smoke": {
         "model": {**_SMALL, "d_model": 32, "n_heads": 2, "n_layers": 2, "d_ff": 48}, "window": 8,
-        "context": 16, "batch_size": 4, "steps": 4, "teacher_steps": 4, "sample_tokens": 16,
+        "context": 16, "batch_size": 4, "steps": 2, "teacher_steps": 2, "sample_tokens": 16,
     },
 }

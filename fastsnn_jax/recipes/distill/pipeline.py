@@ -8,8 +8,7 @@ import jax
 
 from fastsnn_jax._typing import Params
 from fastsnn_jax.data import load_corpus
-from fastsnn_jax.pretrained import Pretrained, save_pretrained
-from fastsnn_jax.recipes import lm
+from fastsnn_jax.pretrained import Pretrained, load_pretrained, save_pretrained
 from fastsnn_jax.recipes.distill.config import DistillConfig
 from fastsnn_jax.recipes.distill.models import (
     check_vocabulary,
@@ -18,10 +17,10 @@ from fastsnn_jax.recipes.distill.models import (
     make_student,
 )
 from fastsnn_jax.recipes.lm import network
-from fastsnn_jax.recipes.lm.pipeline import Prepared, conclude, prepare, start
+from fastsnn_jax.recipes.lm.pipeline import Prepared, conclude, prepare, start, train_new
 from fastsnn_jax.recipes.lm.training import Evaluate, history_of, make_evaluation, train_windows
-from fastsnn_jax.recipes.run_directory import CONFIG_FILE, finished_record, read_begun
-from fastsnn_jax.record import FILE_NAME, LossHistory
+from fastsnn_jax.recipes.run_directory import finished_record, read_begun
+from fastsnn_jax.record import LossHistory
 from fastsnn_jax.train import (
     Interrupted,
     Journal,
@@ -30,8 +29,8 @@ from fastsnn_jax.train import (
     distillation_sums,
 )
 
-TEACHER = "models/teacher"  # the run of a teacher that is trained here
-STUDENT = "models/student"  # as load_pretrained reads it
+STUDENT, TEACHER = "models/student", "models/teacher"  # as load_pretrained reads them
+TEACHING = "teacher"  # directory of the teacher's checkpoints
 Say = Callable[[str], Any]
 
 
@@ -41,10 +40,10 @@ def run(
 ) -> dict[str, Any]:
     """Trains a student on a teacher's choices; leaves ``record.json``, checkpoints and pictures.
 
-    The student is also left in ``models/student``, for ``load_pretrained``; a teacher that is
-    trained here is a run of the language-model recipe in ``models/teacher``. What is evaluated and
-    kept are the last parameters: nothing is selected on the held-out text. A finished run is not
-    repeated: with ``resume`` its record is returned as it stands.
+    The student is also left in ``models/student``, for ``load_pretrained``, as is a teacher that is
+    trained here in ``models/teacher``. What is evaluated and kept are the last parameters: nothing
+    is selected on the held-out text. A finished run is not repeated: with ``resume`` its record is
+    returned as it stands.
 
     Args:
       config: with ``resume`` it must be the one the run began with, see `saved_config`.
@@ -71,20 +70,30 @@ def run(
         config.corpus, data_dir, None if teacher is None else teacher.tokenizer, remarks.append
     )
     student_key, run_key = jax.random.split(jax.random.key(config.seed))
-    if teacher is None:
-        ready = prepare(config.teacher_run(), corpus)
-        start(out, config.to_json(), corpus, resume, [*remarks, *ready.remarks], say)
-        teacher = _train_teacher(config, out, data_dir, say, progress)
-        student, first = make_student(config, teacher, student_key)
-        ready = prepare(config.student_run(student), corpus)
-    else:
+
+    def prepare_student(teacher: Pretrained) -> tuple[Params, Prepared]:
         check_vocabulary(teacher, corpus.tokenizer)
         student, first = make_student(config, teacher, student_key)
-        ready = prepare(config.student_run(student), corpus)
+        return first, prepare(config.student_run(student), corpus)
+
+    def begin(ready: Prepared) -> None:
         start(out, config.to_json(), corpus, resume, [*remarks, *ready.remarks], say)
-    say(f"the student: {student.attn_kind} attention, "
-        f"{'with' if student.spiking else 'without'} spikes, {config.steps} steps")
-    learnt = _train_student(config, out, resume, ready, teacher, first, run_key, progress)
+
+    try:
+        if teacher is None:
+            begin(ready := prepare(config.teacher_run(), corpus))
+            say(f"the teacher: softmax attention, without spikes, {config.teacher_steps} steps")
+            teacher = _train_teacher(out, resume, ready, progress)
+            first, ready = prepare_student(teacher)
+        else:
+            first, ready = prepare_student(teacher)
+            begin(ready)
+        student = ready.model.config
+        say(f"the student: {student.attn_kind} attention, "
+            f"{'with' if student.spiking else 'without'} spikes, {config.steps} steps")
+        learnt = _train_student(config, out, resume, ready, teacher, first, run_key, progress)
+    except Interrupted as stopped:
+        raise Interrupted(f"{stopped}; continue with --resume {out}") from None
     say("evaluating on all of the held-out text")
     sums = learnt.evaluate(learnt.params)
     if not (out / STUDENT).exists():  # else whole, and written by this very run before it was cut
@@ -113,21 +122,14 @@ class _Learnt(NamedTuple):
 
 
 def _train_teacher(
-    config: DistillConfig, out: Path, data_dir: str | Path | None, say: Say,
-    progress: Progress | None,
+    out: Path, resume: bool, ready: Prepared, progress: Progress | None
 ) -> Pretrained:
-    directory = out / TEACHER
-    if not (directory / FILE_NAME).exists():
-        say(f"the teacher: softmax attention, without spikes, {config.teacher_steps} steps")
-        begun = (directory / CONFIG_FILE).exists()
-        try:
-            lm.run(config.teacher_run(), directory, data_dir=data_dir, resume=begun,
-                   progress=progress)
-        except Interrupted:
-            raise Interrupted(
-                f"interrupted in the training of the teacher; continue with --resume {out}"
-            ) from None
-    return load_teacher(directory)
+    if (out / TEACHER).exists():  # whole, by this very run before it was cut
+        return load_pretrained(out / TEACHER)
+    model, tokenizer = ready.model, ready.corpus.tokenizer
+    params, _, _ = train_new(ready, out / TEACHING, resume, model, progress)
+    save_pretrained(out / TEACHER, model.config, params, tokenizer=tokenizer)
+    return Pretrained(model, params, model.config, tokenizer, ())
 
 
 def _train_student(
@@ -146,13 +148,10 @@ def _train_student(
     loss_fn = distillation_loss(
         model, teacher.model, temperature=config.temperature, mix=config.mix
     )
-    try:
-        params, journal = train_windows(
-            ready.config, out, resume, model, first, loss_fn, ready.corpus, evaluate, key,
-            progress, known=teacher.variables, identity={"teacher": digest(teacher.variables)},
-        )
-    except Interrupted as stopped:
-        raise Interrupted(f"{stopped}; continue with --resume {out}") from None
+    params, journal = train_windows(
+        ready.config, out, resume, model, first, loss_fn, ready.corpus, evaluate, key,
+        progress, known=teacher.variables, identity={"teacher": digest(teacher.variables)},
+    )
     return _Learnt(params, journal, before, evaluate)
 
 

@@ -75,11 +75,11 @@ def run(
     start(out, config.to_json(), corpus, resume, [*remarks, *work.remarks], say)
     twin_history = None
     try:
-        params, journal, evaluate = _train(work, out, resume, work.model, progress)
+        params, journal, evaluate = train_new(work, out, resume, work.model, progress)
         if config.compare_ann and work.model.config.spiking:
             say("the twin without spikes, with the same recipe")
             twin = network.build_model(work.config, spiking=False)
-            _, twin_journal, _ = _train(work, out / TWIN, resume, twin, progress)
+            _, twin_journal, _ = train_new(work, out / TWIN, resume, twin, progress)
             twin_history = history_of(work.config, twin_journal, spiking=False)
     except Interrupted as stopped:
         raise Interrupted(f"{stopped}; continue with --resume {out}") from None
@@ -218,9 +218,13 @@ def _continued(
     return tokenizer.decode(np.concatenate([prompt, known]))
 
 
-def _train(
+def train_new(
     work: Prepared, out: Path, resume: bool, model: LanguageModel, progress: Progress | None
 ) -> tuple[Params, Journal, Evaluate]:
+    """Trains ``model`` from parameters that its seed draws; they, the journal and the evaluation.
+
+    Checkpoints lie below ``out``.
+    """
     config = work.config
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     params = model.init(init_key, jnp.zeros((1, 1), jnp.int32))

@@ -20,7 +20,8 @@ def derived_figures(record: Mapping[str, Any]) -> dict[str, Any]:
         bits_per_byte       = val_loss / ln 2 / bytes_per_token
         relative_difference = (val_loss - twin's val_loss) / twin's val_loss
 
-    and the figures of ``spike_figures``; of a run with a teacher, its losses. A figure that lacks an operand is None.
+    and the figures of ``spike_figures``; of a run with a teacher, what came of it. A figure that
+    lacks an operand is None.
     Building a record merges these in; validating one compares with them.
     """
     scored, results, twin = record["evaluation"], record["training_results"], record["twin"]
