@@ -22,8 +22,10 @@ from fastsnn_jax import cli, scope
 from fastsnn_jax.checkpoint import Checkpoints
 from fastsnn_jax.cli import command
 from fastsnn_jax.data import char_tokenizer, load_corpus, load_tokenizer
+from fastsnn_jax.pretrained.parameters import expected_parameters, nested
 from fastsnn_jax.recipes import distill
 from fastsnn_jax.recipes.distill.models import load_teacher, make_student
+from fastsnn_jax.recipes.lm import pipeline
 from fastsnn_jax.record import RecordError, format_record, validate_record
 from fastsnn_jax.train import (
     distillation_loss,
@@ -118,8 +120,9 @@ def teacher():
     """A tiny teacher without spikes, as loaded from disk."""
     config = fs.SNNConfig(vocab_size=7, d_model=8, n_heads=2, n_layers=1, d_ff=12, ffn="gated",
                           attn_kind="softmax", spiking=False)
-    model = fs.build_model_from_config(config)
-    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
+    model, draw = fs.build_model_from_config(config), np.random.default_rng(0)
+    variables = nested({path: jnp.asarray(draw.normal(scale=0.3, size=shape), jnp.float32)
+                        for path, shape in expected_parameters(model).items()})
     return fs.pretrained.Pretrained(model, variables, config, None, ())
 
 
@@ -299,17 +302,21 @@ def test_help_names_every_flag_with_its_default(capsys):
 # Whole runs
 
 
-LONG = ("--smoke", "--steps", "30", "--teacher-steps", "4")
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory):
+    """Of a run of six steps on a little text."""
+    folder = tmp_path_factory.mktemp("distilled")
+    (folder / "hamlet.txt").write_text(TEXT)
+    (folder / "c.json").write_text(json.dumps({"model": {"n_layers": 1}, "teacher_steps": 3}))
+    return ("--smoke", "--steps", "6", "--config", str(folder / "c.json"),
+            "--corpus", str(folder / "hamlet.txt"))
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """(directory, headline) of a run that trains its teacher, too."""
-    folder = tmp_path_factory.mktemp("distilled")
-    (folder / "hamlet.txt").write_text(TEXT)
-    headline = experiment.main([
-        *LONG, "--corpus", str(folder / "hamlet.txt"), "--out", str(folder / "run")])
-    return folder / "run", headline
+def finished(flags, tmp_path_factory):
+    """(directory, headline) of a run that trained its teacher, too."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    return out, experiment.main([*flags, "--out", str(out)])
 
 
 @pytest.mark.slow
@@ -335,13 +342,13 @@ def test_a_run_leaves_a_student_to_load_by_either_door_and_its_figures(finished,
         journal["history"]["val_losses"][-1], rel=1e-5)
     history = record["training_history"]
     assert history["val_loss"][0] == headline["student_val_loss_before"]
-    assert history["steps"][0] == 0 and history["steps"][-1] == 30
+    assert history["steps"][0] == 0 and history["steps"][-1] == 6
     assert record["evaluation"]["tokens"] == len(TEXT.encode()) - len(TEXT) * 9 // 10 - 1
 
     assert experiment.main(["--resume", str(out)]) == headline
     assert "finished; nothing to resume" in capsys.readouterr().err
     for arguments, message in {
-        ("--steps", "9"): "this run's steps is 30, not 9",
+        ("--steps", "9"): "this run's steps is 6, not 9",
         ("--no-spikes",): "this run's spiking is True, not False",
         ("--teacher", "x"): "this run's teacher is None, not x",
         ("--out", "elsewhere"): "leave out --out and --config",
@@ -353,33 +360,33 @@ def test_a_run_leaves_a_student_to_load_by_either_door_and_its_figures(finished,
 
 
 @pytest.mark.slow
-def test_a_student_of_a_finished_run_is_that_of_the_teacher_trained_before(finished, tmp_path):
-    out, _ = finished
-    corpus = fs.load_record(out)["config"]["corpus"]
-    again = experiment.main([*LONG[:3], "--corpus", corpus, "--teacher", str(out / distill.TEACHER),
-                             "--out", str(tmp_path / "run")])
+def test_the_same_teacher_from_disk_gives_the_same_student(flags, finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "draw_all", lambda *_: None)
+    out, headline = finished
+    again = experiment.main([*flags, "--teacher", str(out / distill.TEACHER), "--out",
+                             str(tmp_path / "run")])
     assert outcome(tmp_path / "run") == outcome(out)
-    assert again["teacher_val_loss"] == finished[1]["teacher_val_loss"]
+    assert again["teacher_val_loss"] == headline["teacher_val_loss"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seen", ["the teacher", "the student"])
-def test_a_run_killed_in_either_training_resumes_to_the_same_bits(finished, tmp_path, seen):
-    out = tmp_path / "run"
-    corpus = fs.load_record(finished[0])["config"]["corpus"]
+def test_a_run_killed_while_its_student_learns_resumes_to_the_same_bits(
+    flags, finished, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(pipeline, "draw_all", lambda *_: None)
+    out, said = tmp_path / "run", ""
     process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.distill", *LONG, "--corpus", corpus, "--out", str(out)],
+        [sys.executable, "-m", "experiments.distill", *flags, "--out", str(out)],
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, text=True, stderr=subprocess.PIPE)
-    said = ""
-    while seen not in said or "epoch 2/" not in said.partition(seen)[2]:
+    while "epoch 2/" not in said.partition("the student")[2]:
         line = process.stderr.readline()
         assert line, said
         said += line
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.communicate()
-    assert not (out / "record.json").exists()
+    assert process.returncode == -signal.SIGKILL and not (out / "record.json").exists()
     experiment.main(["--resume", str(out)])
     assert outcome(out, distill.TEACHING) == outcome(finished[0], distill.TEACHING)
     records = [fs.load_record(path) for path in (out, finished[0])]
-    assert records[0]["distillation"] == records[1]["distillation"]
-    assert not list((out / "models").glob(".*"))
+    for name in ("distillation", "model", "config"):
+        assert records[0][name] == records[1][name]

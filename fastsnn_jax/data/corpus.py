@@ -98,15 +98,14 @@ def load_corpus(
     >>> load_corpus("stdlib").name
     'stdlib'
     """
-    known = isinstance(tokenizer, Tokenizer)
-    if tokenizer is not None and not known:
+    if isinstance(tokenizer, str):
         check_choice("load_corpus", "tokenizer", tokenizer, TOKENIZERS)
     text = _find_text(name, data_dir, warn)
     if tokenizer is None:
         tokenizer = "char" if text.name == "tiny_shakespeare" else "byte"
     if tokenizer in ("byte", byte_tokenizer()):
         return _bytes(text)
-    return _encoded(text, tokenizer if known else None)
+    return _encoded(text, tokenizer if isinstance(tokenizer, Tokenizer) else None)
 
 
 def _find_text(

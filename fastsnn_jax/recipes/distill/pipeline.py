@@ -96,7 +96,7 @@ def run(
         raise Interrupted(f"{stopped}; continue with --resume {out}") from None
     say("evaluating on all of the held-out text")
     sums = learnt.evaluate(learnt.params)
-    if not (out / STUDENT).exists():  # else whole, and written by this very run before it was cut
+    if not (out / STUDENT).exists():  # as of the teacher
         save_pretrained(out / STUDENT, student, learnt.params, tokenizer=corpus.tokenizer,
                         stop_tokens=teacher.stop_tokens)
     history = history_of(ready.config, learnt.journal, student.spiking)
@@ -124,12 +124,12 @@ class _Learnt(NamedTuple):
 def _train_teacher(
     out: Path, resume: bool, ready: Prepared, progress: Progress | None
 ) -> Pretrained:
-    if (out / TEACHER).exists():  # whole, by this very run before it was cut
-        return load_pretrained(out / TEACHER)
-    model, tokenizer = ready.model, ready.corpus.tokenizer
-    params, _, _ = train_new(ready, out / TEACHING, resume, model, progress)
-    save_pretrained(out / TEACHER, model.config, params, tokenizer=tokenizer)
-    return Pretrained(model, params, model.config, tokenizer, ())
+    if not (out / TEACHER).exists():  # else whole, and left by this very run before it was cut
+        params, _, _ = train_new(ready, out / TEACHING, resume, ready.model, progress)
+        save_pretrained(
+            out / TEACHER, ready.model.config, params, tokenizer=ready.corpus.tokenizer
+        )
+    return load_pretrained(out / TEACHER)
 
 
 def _train_student(
