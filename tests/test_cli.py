@@ -90,7 +90,7 @@ def test_an_experiment_is_the_door_under_its_own_name(name, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (("fly",), "command must be one of demo, train mnist, train lm, generate, convert, energy, sc"),
+    (("fly",), "command must be one of demo, train mnist, train lm, generate, convert, distill, "),
     (("train",), "command must be one of train mnist, train lm, got 'train'"),
     (("train", "cnn"), "command must be one of train mnist, train lm, got 'train cnn'"),
     (("--fast",), "got '--fast'; see fastsnn --help"),
