@@ -22,7 +22,7 @@ from benchmarks import _timing
 from fastsnn_jax.energy.accountant import count
 from fastsnn_jax.recipes.lm import network as lm_network
 from fastsnn_jax.recipes.lm import preset as lm_preset
-from fastsnn_jax.recipes.lm.pipeline import EVAL_TOKENS
+from fastsnn_jax.recipes.lm.training import EVAL_TOKENS
 from fastsnn_jax.recipes.mnist import network
 from fastsnn_jax.recipes.mnist.config import preset
 from fastsnn_jax.recipes.mnist.inputs import InputPlan

@@ -167,11 +167,7 @@ class SNNConfig:
 
         Raises ValueError for an unknown field or a bad value, TypeError for an ill-typed one.
         """
-        if not isinstance(fields, Mapping):
-            raise TypeError(f"SNNConfig: fields must be a mapping, got {type(fields).__name__}")
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = ", ".join(repr(name) for name in fields if name not in known)
-        check(not unknown, "SNNConfig", f"fields must be among {', '.join(known)}", unknown)
+        check_fields(cls, fields)
         return cls(**fields)
 
     def save(self, path: str | Path) -> None:
@@ -204,6 +200,16 @@ class SNNConfig:
             trap = path.suffix != ".json" and "must be a number" in str(error)
             hint = "; YAML takes 1e-6 for text, write 1.0e-6" if trap else ""
             raise type(error)(f"{path}: {error}{hint}") from error
+
+
+def check_fields(kind: type, fields: Any) -> None:
+    """Raises TypeError unless ``fields`` is a mapping, ValueError where ``kind``, a dataclass, has
+    none of that name."""
+    if not isinstance(fields, Mapping):
+        raise TypeError(f"{kind.__name__}: fields must be a mapping, got {type(fields).__name__}")
+    known = [field.name for field in dataclasses.fields(kind)]
+    unknown = ", ".join(repr(name) for name in fields if name not in known)
+    check(not unknown, kind.__name__, f"fields must be among {', '.join(known)}", unknown)
 
 
 def read_fields(where: str, path: str | Path) -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import pytest
 
+from fastsnn_jax.checkpoint import Checkpoints
 from fastsnn_jax.data import char_tokenizer, windows
 from fastsnn_jax.recipes import lm
-from fastsnn_jax.recipes.lm import pipeline, preset
+from fastsnn_jax.recipes.lm import pipeline, preset, training
+from fastsnn_jax.record import load_record
 from fastsnn_jax.train.chunk import Pace
 
 WORDS = "To be, or not to be: that is the question. "
@@ -28,7 +31,7 @@ def config_of(folder, **fields):
 def run(config, out, pictures=False, **options):
     """A run of three evaluations, one step a dispatch; pictures cost more than all the rest."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "EVALUATIONS", EVALUATIONS)
+        patch.setattr(training, "EVALUATIONS", EVALUATIONS)
         patch.setattr(Pace, "length", lambda pace, remaining: 1)
         if not pictures:
             patch.setattr(pipeline, "draw_all", lambda *_: [])
@@ -42,6 +45,21 @@ class Finished:
         self.config = config_of(folder, **fields)
         self.directory, self.said = folder / "run", []
         self.record = run(self.config, self.directory, pictures=True, say=self.said.append)
+
+
+def outcome(out, *others):
+    """Everything of a finished run that must not depend on when it was interrupted.
+
+    ``others`` are directories in it with checkpoints of their own.
+    """
+    record = load_record(out)
+    parts = ("training_history", "evaluation", "twin", "spikes", "activity", "sample")
+    items = [Checkpoints(path / "checkpoints").restore().items
+             for path in (out, *(out / name for name in others))]
+    return {name: record[name] for name in parts}, {
+        jax.tree_util.keystr(path): np.asarray(leaf).tobytes()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(items)
+    }
 
 
 def held_out_windows():

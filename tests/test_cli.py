@@ -12,17 +12,18 @@ import test_convert_recipe
 import test_record
 import test_record_lm
 
-from experiments import energy_table, mnist_convert, mnist_lif, oneclick, spiking_lm
+from experiments import distill, energy_table, mnist_convert, mnist_lif, oneclick, spiking_lm
 from fastsnn_jax import cli
 from fastsnn_jax.cli import command, common
 from fastsnn_jax.cli.convert import listed
 from fastsnn_jax.record import load_record, write_record
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-DOORS = ["demo", "train mnist", "train lm", "generate", "convert", "energy", "scope", "inspect"]
+DOORS = ["demo", "train mnist", "train lm", "generate", "convert", "distill",
+         "energy", "scope", "inspect"]
 EXPERIMENTS = {
     "train mnist": mnist_lif, "train lm": spiking_lm, "energy": energy_table,
-    "convert": mnist_convert, "demo": oneclick,
+    "convert": mnist_convert, "demo": oneclick, "distill": distill,
 }
 
 
@@ -89,7 +90,7 @@ def test_an_experiment_is_the_door_under_its_own_name(name, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (("fly",), "command must be one of demo, train mnist, train lm, generate, convert, energy, sc"),
+    (("fly",), "command must be one of demo, train mnist, train lm, generate, convert, distill, "),
     (("train",), "command must be one of train mnist, train lm, got 'train'"),
     (("train", "cnn"), "command must be one of train mnist, train lm, got 'train cnn'"),
     (("--fast",), "got '--fast'; see fastsnn --help"),

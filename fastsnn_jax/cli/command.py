@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from fastsnn_jax._checks import check
-from fastsnn_jax.cli import convert, demo, energy, generate, scope, train_lm, train_mnist
+from fastsnn_jax.cli import convert, demo, distill, energy, generate, scope, train_lm, train_mnist
 from fastsnn_jax.cli.common import execute, inspect
 
 NAME = "fastsnn"
@@ -24,6 +24,7 @@ COMMANDS = {
     "train lm": Command(train_lm.main, "a spiking language model on text"),
     "generate": Command(generate.main, "text from a trained language model"),
     "convert": Command(convert.main, "a conventional network to spikes, by every method"),
+    "distill": Command(distill.main, "a trained language model to a hybrid, spiking one"),
     "energy": Command(energy.main, "what recorded runs cost on a device"),
     "scope": Command(scope.main, "a run as one page to look through"),
     "inspect": Command(lambda arguments, command: inspect(arguments, command=command),

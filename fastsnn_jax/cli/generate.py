@@ -39,13 +39,12 @@ def write_on(
     record = read_record(directory)
     if record["kind"] != "lm":
         raise ValueError(f"{directory}: expected a run of kind lm, got {record['kind']}")
-    config = lm.LMConfig.from_json(record["config"])
     model, variables, record = load_run(directory)
     tokenizer = load_tokenizer(Path(directory) / lm.TOKENIZER_FILE)
     text = lm.sample_text(
         model, variables, tokenizer, prompt,
-        config.sample_tokens if num_tokens is None else num_tokens,
-        config.seed if seed is None else seed,
+        record["config"]["sample_tokens"] if num_tokens is None else num_tokens,
+        record["seed"] if seed is None else seed,
     )
     print(printable(text))
     return lm.headline(record, directory)

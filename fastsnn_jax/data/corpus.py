@@ -76,7 +76,8 @@ class Corpus:
 
 
 def load_corpus(
-    name: str | Path = "auto", data_dir: str | Path | None = None, tokenizer: str | None = None,
+    name: str | Path = "auto", data_dir: str | Path | None = None,
+    tokenizer: str | Tokenizer | None = None,
     warn: Callable[[str], Any] = warnings.warn,
 ) -> Corpus:
     """Loads "tiny_shakespeare", "stdlib", a text file by its path, or with "auto" what there is.
@@ -87,21 +88,24 @@ def load_corpus(
     - a path: a file in UTF-8. With byte tokens it is mapped, not read, and may exceed memory.
 
     Of the last two, the last 10 % of the bytes are held out. ``tokenizer`` is "char" (default for
-    tiny_shakespeare), made of all characters of the text, or "byte" (default otherwise).
+    tiny_shakespeare), made of all characters of the text, "byte" (default otherwise), or one that
+    is there already, such as that of a model to train further.
 
     "auto" falls back to "stdlib" only when nothing was asked for and nothing is there, and tells
     ``warn`` so. Raises ValueError for an unknown tokenizer, DataError for a text that is missing,
-    empty, too short to split, or not UTF-8 though characters were asked for.
+    empty, too short to split, or not UTF-8 though other than byte tokens were asked for.
 
     >>> load_corpus("stdlib").name
     'stdlib'
     """
-    if tokenizer is not None:
+    if isinstance(tokenizer, str):
         check_choice("load_corpus", "tokenizer", tokenizer, TOKENIZERS)
     text = _find_text(name, data_dir, warn)
     if tokenizer is None:
         tokenizer = "char" if text.name == "tiny_shakespeare" else "byte"
-    return _characters(text) if tokenizer == "char" else _bytes(text)
+    if tokenizer in ("byte", byte_tokenizer()):
+        return _bytes(text)
+    return _encoded(text, tokenizer if isinstance(tokenizer, Tokenizer) else None)
 
 
 def _find_text(
@@ -132,15 +136,17 @@ def _bytes(text: Text) -> Corpus:
     return Corpus(text.name, text.source, train, validation, byte_tokenizer())
 
 
-def _characters(text: Text) -> Corpus:
+def _encoded(text: Text, tokenizer: Tokenizer | None) -> Corpus:
+    """The text in tokens of any kind; None makes those of its characters."""
     try:
-        train = text.data[:text.num_train].tobytes().decode("utf-8")
-        whole = text.data.tobytes().decode("utf-8")
+        parts = [part.tobytes().decode("utf-8")
+                 for part in (text.data[:text.num_train], text.data[text.num_train:])]
     except UnicodeDecodeError as error:
         raise data_error(text.source, "UTF-8", error, "use byte tokens") from error
-    tokenizer = char_tokenizer(whole)
-    tokens = tokenizer.encode(whole).astype(_smallest_dtype(tokenizer.vocab_size))
-    return Corpus(text.name, text.source, tokens[:len(train)], tokens[len(train):], tokenizer)
+    tokenizer = tokenizer or char_tokenizer("".join(parts))
+    dtype = _smallest_dtype(tokenizer.vocab_size)
+    train, validation = (tokenizer.encode(part).astype(dtype) for part in parts)
+    return Corpus(text.name, text.source, train, validation, tokenizer)
 
 
 def _smallest_dtype(vocab_size: int) -> type[np.integer]:

@@ -19,7 +19,8 @@ INCHES_PER_LETTER = 0.062  # of the names, in their type size
 
 
 def loss_curves(
-    history: Mapping[str, Any], *, twin: Mapping[str, Any] | None = None
+    history: Mapping[str, Any], *, twin: Mapping[str, Any] | None = None,
+    teacher: float | None = None,
 ) -> "Figure":
     """Training and validation loss by step, with the lowest validation loss marked.
 
@@ -27,6 +28,8 @@ def loss_curves(
       history: ``steps`` [n], ascending, with ``train_loss`` and ``val_loss`` in nats per token,
         None where not measured; other keys are left alone.
       twin: the same of the model without spikes; its validation loss is drawn.
+      teacher: validation loss of what the model learns from, drawn as a level; the training loss
+        is then that of distillation.
 
     Raises:
       ValueError: a key is missing, a list is empty, not finite, or of another length; steps that
@@ -61,6 +64,10 @@ def loss_curves(
             markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.4,
             label=f"lowest: step {steps[best]:,}, {losses[best]:.4f}",
         )
+    if teacher is not None:
+        level = float(finite(where, "teacher", [teacher], 1)[0])
+        axes.axhline(level, color=INK, linewidth=1.2, linestyle="--",
+                     label=f"teacher: {level:.4f}")
     _step_axis(axes, np.concatenate([steps for steps, _ in measured.values()]))
     figure.legend(
         loc="outside lower center", ncols=len(axes.lines), frameon=False, fontsize=8,

@@ -2,6 +2,7 @@
 
 from fastsnn_jax.train.chunk import Source, rows_of
 from fastsnn_jax.train.config import TrainConfig
+from fastsnn_jax.train.distillation import distillation_loss, distillation_sums, divergence
 from fastsnn_jax.train.evaluate import make_evaluate
 from fastsnn_jax.train.faults import TrainingError
 from fastsnn_jax.train.fit import Fitted, fit
@@ -19,7 +20,8 @@ from fastsnn_jax.train.trainer import Trainer
 
 __all__ = [
     "Evaluation", "Event", "Fitted", "Interrupted", "Journal", "LoopConfig", "Plateau", "Progress",
-    "Source", "TrainConfig", "TrainResult", "TrainState", "Trainer", "TrainingError", "epoch_order",
-    "eval_params", "fit", "hold_out", "init_state", "make_evaluate", "make_train_step",
-    "next_token_loss", "next_token_sums", "rows_of", "stream_progress", "train",
+    "Source", "TrainConfig", "TrainResult", "TrainState", "Trainer", "TrainingError",
+    "distillation_loss", "distillation_sums", "divergence", "epoch_order", "eval_params", "fit",
+    "hold_out", "init_state", "make_evaluate", "make_train_step", "next_token_loss",
+    "next_token_sums", "rows_of", "stream_progress", "train",
 ]

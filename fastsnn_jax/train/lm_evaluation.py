@@ -56,15 +56,21 @@ def next_token_sums(
     """
 
     def sums(params: Params, tokens: Array, known: Array) -> dict[str, Any]:
-        outputs: tuple[Array, Mapping[str, Any]] = model.apply(params, tokens[:, :-1])
-        logits, activity = outputs
-        targets = tokens[:, 1:]
-        hits = (logits.argmax(-1) == targets) & known
-        return {
-            "loss": jnp.where(known, cross_entropy(logits, targets), 0.0).sum(),
-            "correct": hits.sum(dtype=jnp.int32),
-            "samples": known.sum(dtype=jnp.int32),
-            "spikes": total_tokens(activity, known),
-        }
+        logits, activity = model.apply(params, tokens[:, :-1])
+        return foretold_sums(logits, activity, tokens[:, 1:], known)
 
     return sums
+
+
+def foretold_sums(
+    logits: Array, activity: Mapping[str, Any], targets: Int[Array, "B L"],
+    known: Bool[Array, "B L"],
+) -> dict[str, Any]:
+    """The sums of `next_token_sums`, of what a model returned."""
+    hits = (logits.argmax(-1) == targets) & known
+    return {
+        "loss": jnp.where(known, cross_entropy(logits, targets), 0.0).sum(),
+        "correct": hits.sum(dtype=jnp.int32),
+        "samples": known.sum(dtype=jnp.int32),
+        "spikes": total_tokens(activity, known),
+    }

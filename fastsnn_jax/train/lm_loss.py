@@ -45,13 +45,20 @@ def next_token_loss(
         loss = cross_entropy(logits, targets).mean()
         if penalty is not None:
             loss = loss + penalty(activity)
-        return loss, {
-            "samples": jnp.int32(targets.size),
-            "correct": (logits.argmax(-1) == targets).sum(dtype=jnp.int32),
-            "spikes": total_tokens(activity),
-        }
+        return loss, token_metrics(logits, targets, activity)
 
     return loss_fn
+
+
+def token_metrics(
+    logits: Array, targets: Int[Array, "B L"], activity: Mapping[str, Any]
+) -> Metrics:
+    """Predicted tokens, hits and spikes of a batch, as the metrics of a loss."""
+    return {
+        "samples": jnp.int32(targets.size),
+        "correct": (logits.argmax(-1) == targets).sum(dtype=jnp.int32),
+        "spikes": total_tokens(activity),
+    }
 
 
 def foretell(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastsnn_jax._checks import check, check_choice, check_count, check_number
+from fastsnn_jax.config import check_fields
 from fastsnn_jax.conversion import METHODS
 from fastsnn_jax.data.images import IMAGE_DATASETS
 
@@ -105,11 +106,7 @@ class ConvertConfig:
         Raises:
           ValueError, TypeError: unknown field, or a value that is not allowed.
         """
-        if not isinstance(fields, Mapping):
-            raise TypeError(f"ConvertConfig: fields must be a mapping, got {type(fields).__name__}")
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(set(fields) - set(known))
-        check(not unknown, "ConvertConfig", f"fields must be among {', '.join(known)}", unknown)
+        check_fields(cls, fields)
         return cls(**fields)
 
 

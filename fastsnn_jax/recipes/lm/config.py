@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastsnn_jax._checks import check, check_choice, check_count, check_number
-from fastsnn_jax.config import SNNConfig
+from fastsnn_jax.config import SNNConfig, check_fields
 
 EVALUATIONS = 10  # of the held-out text while training, in runs above 100 steps
 TOKENIZERS = ("auto", "char", "byte")
@@ -113,11 +113,7 @@ class LMConfig:
         Raises:
           ValueError, TypeError: unknown field, or a value that is not allowed.
         """
-        if not isinstance(fields, Mapping):
-            raise TypeError(f"LMConfig: fields must be a mapping, got {type(fields).__name__}")
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(set(fields) - set(known))
-        check(not unknown, "LMConfig", f"fields must be among {', '.join(known)}", unknown)
+        check_fields(cls, fields)
         values: dict[str, Any] = {**fields, "model": SNNConfig.from_json(fields.get("model", {}))}
         return cls(**values)
 

@@ -15,7 +15,7 @@ from fastsnn_jax.energy.objective import above_target, synaptic_operations
 from fastsnn_jax.models import LanguageModel, build_model_from_config
 from fastsnn_jax.recipes.lm.config import LMConfig
 from fastsnn_jax.record import SynapseCounts
-from fastsnn_jax.train import TrainConfig, next_token_loss, next_token_sums
+from fastsnn_jax.train import TrainConfig, next_token_loss
 
 
 def build_model(config: LMConfig, spiking: bool = True) -> LanguageModel:
@@ -61,13 +61,12 @@ def make_loss(model: LanguageModel, config: LMConfig) -> Callable:
     return next_token_loss(model, penalty=penalty)
 
 
-def make_metrics(model: LanguageModel) -> Callable:
+def make_metrics(sums: Callable[..., dict[str, Any]]) -> Callable:
     """``(params, (tokens, known), mask, key) -> sums`` for `make_evaluate`.
 
-    Loss and hits over the targets that are ``known`` [B, L], and the spikes of every synapse.
+    ``sums(params, tokens, known)`` are over the targets that are ``known`` [B, L], as of
+    ``next_token_sums``.
     """
-
-    sums = next_token_sums(model)
 
     def metrics_fn(params: Params, batch: tuple[Array, Array], mask: Array, key: Key):
         del key  # nothing is random

@@ -20,12 +20,15 @@ def draw_all(
 ) -> None:
     """Writes the losses, the page and, of a spiking model, spike rates and counts.
 
+    Where there was a teacher, its loss is drawn as a level.
+
     Args:
       twin_history: losses of the twin without spikes, as the record's own.
       tokens: held-out text whose spike counts are drawn; the page shows its first row.
     """
     history, read = record["training_history"], read_text(model, params, tokens)
-    figures = {"losses": scope.loss_curves(history, twin=twin_history)}
+    teacher = record.get("distillation", {}).get("teacher_val_loss")
+    figures = {"losses": scope.loss_curves(history, twin=twin_history, teacher=teacher)}
     if record["spikes"] is not None:
         figures["spike_rates"] = scope.spike_rates(history["steps"], history["spikes_per_channel"])
         figures["counts"] = scope.count_histogram(

@@ -1,9 +1,9 @@
 """Runs a language-model configuration from text to record."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,22 +12,16 @@ import numpy as np
 from fastsnn_jax._checks import check
 from fastsnn_jax._typing import Int, Params
 from fastsnn_jax.activity import warn_unhealthy
-from fastsnn_jax.checkpoint import Checkpoints
 from fastsnn_jax.config import SNNConfig
-from fastsnn_jax.data import Corpus, Tokenizer, load_corpus, random_crops, windows
+from fastsnn_jax.data import Corpus, Tokenizer, Windows, load_corpus, windows
 from fastsnn_jax.generation import Sampling, generate
 from fastsnn_jax.models import LanguageModel, build_model_from_config
 from fastsnn_jax.recipes.lm import network
-from fastsnn_jax.recipes.lm.config import EVALUATIONS, LMConfig
+from fastsnn_jax.recipes.lm.config import LMConfig
 from fastsnn_jax.recipes.lm.pictures import draw_all
+from fastsnn_jax.recipes.lm.training import Evaluate, history_of, make_evaluation, train_windows
 from fastsnn_jax.recipes.lm.work import decoding_work
-from fastsnn_jax.recipes.run_directory import (
-    CHECKPOINTS,
-    begin,
-    check_resumable,
-    finished_record,
-    read_begun,
-)
+from fastsnn_jax.recipes.run_directory import begin, check_resumable, finished_record, read_begun
 from fastsnn_jax.record import (
     Evaluation,
     LossHistory,
@@ -36,23 +30,10 @@ from fastsnn_jax.record import (
     environment,
     write_record,
 )
-from fastsnn_jax.train import (
-    Interrupted,
-    Journal,
-    LoopConfig,
-    Progress,
-    Source,
-    eval_params,
-    init_state,
-    make_evaluate,
-    make_train_step,
-    rows_of,
-    train,
-)
+from fastsnn_jax.train import Interrupted, Journal, Progress, next_token_sums
 
 TOKENIZER_FILE = "tokenizer.json"
 TWIN = "twin"  # directory of the twin's checkpoints
-EVAL_TOKENS = 8192  # per batch of the evaluation
 _MAX_HELD_OUT = 2**22  # tokens of the held-out text that are evaluated, of longer texts
 _PROMPT_TOKENS = 32  # of the held-out text, where no prompt is given
 _SAMPLING = Sampling(temperature=0.8, top_p=0.95)
@@ -90,47 +71,94 @@ def run(
         return record
     remarks: list[str] = []  # a complaint about the input is to be the first thing said
     corpus = load_corpus(config.corpus, data_dir, _tokenizer_kind(config), remarks.append)
+    work = prepare(config, corpus)
+    start(out, config.to_json(), corpus, resume, [*remarks, *work.remarks], say)
+    twin_history = None
+    try:
+        params, journal, evaluate = train_new(work, out, resume, work.model, progress)
+        if config.compare_ann and work.model.config.spiking:
+            say("the twin without spikes, with the same recipe")
+            twin = network.build_model(work.config, spiking=False)
+            _, twin_journal, _ = train_new(work, out / TWIN, resume, twin, progress)
+            twin_history = history_of(work.config, twin_journal, spiking=False)
+    except Interrupted as stopped:
+        raise Interrupted(f"{stopped}; continue with --resume {out}") from None
+    say("evaluating on all of the held-out text")
+    return conclude(out, work, work.config.to_json(), params, journal, evaluate(params),
+                    history_of(work.config, journal, work.model.config.spiking),
+                    twin_history=twin_history)
+
+
+class Prepared(NamedTuple):
+    """A configuration that was found fit for its text, and what follows from the two.
+
+    Attributes:
+      config: with the size of its vocabulary.
+      held_out: windows of the text that are evaluated.
+      prompt: tokens that the sample goes on from.
+      remarks: what is to be told of the text.
+    """
+
+    config: LMConfig
+    corpus: Corpus
+    model: LanguageModel
+    held_out: Windows
+    prompt: Int[np.ndarray, " L"]
+    remarks: tuple[str, ...]
+
+
+def prepare(config: LMConfig, corpus: Corpus) -> Prepared:
+    """All that can be refused before a run begins; ValueError, TypeError where something is."""
     settled = _settle(config, corpus)
     model = network.build_model(settled)
     held_out = windows(corpus.validation[:_MAX_HELD_OUT], settled.context)
     prompt = _prompt(settled, corpus)
     jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))  # refuses odd sizes
     _check_neurons(model)
+    remarks = [f"text: {corpus.name}, {corpus.train.size:,} training and "
+               f"{corpus.validation.size:,} held-out tokens from {corpus.source}"]
+    if corpus.validation.size > _MAX_HELD_OUT:
+        remarks.append(f"evaluating on the first {_MAX_HELD_OUT:,} of the held-out tokens")
+    return Prepared(settled, corpus, model, held_out, prompt, tuple(remarks))
+
+
+def start(
+    out: Path, config: dict[str, Any], corpus: Corpus, resume: bool, remarks: Iterable[str],
+    say: Say,
+) -> None:
+    """Takes ``out`` for a run on the text, or makes sure that it holds the one to resume."""
     claim = check_resumable if resume else begin
-    claim(out, config.to_json(), corpus.sha256)
+    claim(out, config, corpus.sha256)
     corpus.tokenizer.save(out / TOKENIZER_FILE)
     for remark in remarks:
         say(remark)
-    say(f"text: {corpus.name}, {corpus.train.size:,} training and {corpus.validation.size:,} "
-        f"held-out tokens from {corpus.source}")
-    if corpus.validation.size > _MAX_HELD_OUT:
-        say(f"evaluating on the first {_MAX_HELD_OUT:,} of the held-out tokens")
 
-    twin_history, twin_loss = None, None
-    try:
-        params, journal, evaluate = _train(settled, out, resume, model, corpus, held_out, progress)
-        if config.compare_ann and model.config.spiking:
-            say("the twin without spikes, with the same recipe")
-            twin = network.build_model(settled, spiking=False)
-            _, twin_journal, _ = _train(
-                settled, out / TWIN, resume, twin, corpus, held_out, progress
-            )
-            twin_history = _history(settled, twin_journal, spiking=False)._asdict()
-            twin_loss = twin_history["val_loss"][-1]  # of its last parameters, too
-    except Interrupted as stopped:
-        raise Interrupted(f"{stopped}; continue with --resume {out}") from None
 
-    say("evaluating on all of the held-out text")
-    sums = evaluate(params)
+def conclude(
+    out: Path, work: Prepared, config: dict[str, Any], params: Params, journal: Journal,
+    sums: dict[str, Any], history: LossHistory, *, twin_history: LossHistory | None = None,
+    distillation: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Writes sample, pictures and record of a training that came to its end.
+
+    Args:
+      config: what the run began with, as JSON data.
+      sums: of ``params`` over the held-out text.
+      twin_history, distillation: see ``build_lm_record``.
+    """
+    model, tokenizer = work.model, work.corpus.tokenizer
     counts = network.synapse_counts(model, params, sums) if model.config.spiking else {}
     warn_unhealthy({key: network.shares(count) for key, count in counts.items()})
     sample = _continued(
-        model, params, corpus.tokenizer, prompt, config.sample_tokens, config.seed
+        model, params, tokenizer, work.prompt, work.config.sample_tokens, work.config.seed
     )
-    record = _record(settled, corpus, model, params, journal, sums, counts, twin_loss, sample)
-    draw_all(
-        out, record, twin_history, model, params, corpus.tokenizer, held_out.tokens[:64, :-1]
+    # Of its last parameters, too.
+    twin_loss = None if twin_history is None else twin_history.val_loss[-1]
+    record = _record(
+        work, config, params, journal, sums, counts, history, twin_loss, sample, distillation
     )
+    twin = None if twin_history is None else twin_history._asdict()
+    draw_all(out, record, twin, model, params, tokenizer, work.held_out.tokens[:64, :-1])
     write_record(out, record)
     return record
 
@@ -190,94 +218,54 @@ def _continued(
     return tokenizer.decode(np.concatenate([prompt, known]))
 
 
-def _train(
-    config: LMConfig, out: Path, resume: bool, model: LanguageModel, corpus: Corpus,
-    held_out: Any, progress: Progress | None,
-) -> tuple[Params, Journal, Callable[[Params], dict[str, Any]]]:
-    epochs, steps = _epochs(config)
+def train_new(
+    work: Prepared, out: Path, resume: bool, model: LanguageModel, progress: Progress | None
+) -> tuple[Params, Journal, Evaluate]:
+    """Trains ``model`` from parameters that its seed draws; they, the journal and the evaluation.
 
-    def crops(epoch: int) -> Any:
-        count = steps * config.batch_size
-        return jnp.asarray(random_crops(corpus.train, config.context, count, config.seed, epoch))
-
+    Checkpoints lie below ``out``.
+    """
+    config = work.config
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     params = model.init(init_key, jnp.zeros((1, 1), jnp.int32))
-    tx = network.build_optimiser(config)
-    source = Source(crops, steps * config.batch_size, lambda data, index: data[index])
-    batch = max(1, EVAL_TOKENS // config.context)
-    evaluate = make_evaluate(
-        network.make_metrics(model), rows_of(jax.tree.map(jnp.asarray, tuple(held_out))), batch,
-        run_key,
+    evaluate = make_evaluation(next_token_sums(model), work.held_out, run_key)
+    params, journal = train_windows(
+        config, out, resume, model, params, network.make_loss(model, config), work.corpus,
+        evaluate, run_key, progress,
     )
-
-    channels = network.input_channels(model)
-
-    def evaluate_with_rates(params: Params) -> dict[str, Any]:
-        sums = evaluate(params)
-        return sums | {"figures": network.spikes_per_channel(channels, sums)}
-
-    checkpoints = Checkpoints(out / CHECKPOINTS)
-    result = train(
-        make_train_step(
-            network.make_loss(model, config), tx, ema_decay=config.ema_decay,
-            accumulate=config.accumulate,
-        ),
-        source, init_state(params, tx, run_key, ema=config.ema_decay is not None),
-        LoopConfig(epochs, config.batch_size, config.seed, monitor="loss"),
-        # A run killed before its first checkpoint resumes from the start.
-        evaluate=evaluate_with_rates, checkpoints=checkpoints,
-        resume=resume and bool(checkpoints.labels()), progress=progress,
-    )
-    return eval_params(result.state), result.journal, evaluate
-
-
-def _epochs(config: LMConfig) -> tuple[int, int]:
-    """Evaluations of a run, and steps between them."""
-    epochs = max(n for n in range(1, EVALUATIONS + 1) if config.steps % n == 0)
-    return epochs, config.steps // epochs
-
-
-def _history(config: LMConfig, journal: Journal, spiking: bool) -> LossHistory:
-    _, steps = _epochs(config)
-    done, rates = len(journal.history["losses"]), journal.history["figures"]
-    return LossHistory(
-        steps=[steps * (i + 1) for i in range(done)],
-        train_loss=journal.history["losses"],
-        val_loss=journal.history["val_losses"],
-        spikes_per_channel={
-            layer: [entry[layer] for entry in rates] for layer in rates[0]
-        } if spiking else None,
-    )
+    return params, journal, evaluate
 
 
 def _record(
-    config: LMConfig, corpus: Corpus, model: LanguageModel, params: Params, journal: Journal,
-    sums: dict[str, Any], counts: dict[str, SynapseCounts], twin_loss: float | None, sample: str,
+    work: Prepared, config: dict[str, Any], params: Params, journal: Journal,
+    sums: dict[str, Any], counts: dict[str, SynapseCounts], history: LossHistory,
+    twin_loss: float | None, sample: str, distillation: dict[str, Any] | None,
 ) -> dict[str, Any]:
+    training, corpus, model = work.config, work.corpus, work.model
     spiking = model.config.spiking
     tokens = journal.totals["samples"]
     return build_lm_record(
-        config=config.to_json(),
+        config=config,
         dataset=corpus.describe(),
         environment=environment(),
-        seed=config.seed,
+        seed=training.seed,
         model_class=type(model).__name__,
         model=model.config.to_json(),
         parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
         tokenizer={"kind": corpus.tokenizer.to_json()["kind"],
                    "vocab_size": corpus.tokenizer.vocab_size},
         text={
-            "context": config.context, "bytes_per_token": corpus.bytes_per_token,
+            "context": training.context, "bytes_per_token": corpus.bytes_per_token,
             "train_tokens": corpus.train.size, "validation_tokens": corpus.validation.size,
         },
         training_config={
-            name: getattr(config, name) for name in (
+            name: getattr(training, name) for name in (
                 "steps", "batch_size", "context", "learning_rate", "warmup_steps", "weight_decay",
                 "clip_norm", "accumulate",
             )
-        } | {"optimizer": "adamw, cosine decay", "dtype": config.model.dtype},
-        history=_history(config, journal, spiking),
-        steps_trained=tokens // (config.batch_size * config.context),
+        } | {"optimizer": "adamw, cosine decay", "dtype": training.model.dtype},
+        history=history,
+        steps_trained=tokens // (training.batch_size * training.context),
         tokens_seen=tokens,
         training_time_seconds=sum(journal.history["epoch_times"]),
         tokens_per_s=journal.samples_per_s,
@@ -288,7 +276,8 @@ def _record(
         bits=network.largest_count(model).bit_length() if spiking else None,
         sample=sample,
         metrics={},
-        decoding=decoding_work(model, params, config.context) if spiking else None,
+        decoding=decoding_work(model, params, training.context) if spiking else None,
+        distillation=distillation,
     )
 
 

@@ -71,6 +71,7 @@ def build_lm_record(
     sample: str,
     metrics: Mapping[str, Any],
     decoding: Mapping[str, Any] | None = None,
+    distillation: Mapping[str, Any] | None = None,
     timestamp: str | None = None,
 ) -> dict[str, Any]:
     """The complete record of a language model's run, valid and ready for ``write_record``.
@@ -98,6 +99,8 @@ def build_lm_record(
         metrics: further headline figures.
         decoding: work of one decoding step beside its weight products: context, products,
             operations, held_words, cache_words; None leaves the entry out.
+        distillation: of a run with a teacher: teacher (source, sha256, model, parameters),
+            temperature, mix, teacher_val_loss, student_val_loss_before, agreement, divergence.
         timestamp: ISO 8601; now, if None.
 
     NumPy and JAX numbers and arrays become Python's. Raises RecordError when a key is missing or
@@ -133,6 +136,7 @@ def build_lm_record(
         },
         "config": config,
         **({} if decoding is None else {"decoding": decoding}),
+        **({} if distillation is None else {"distillation": distillation}),
         **environment,
     })
     check_finite("record", record)

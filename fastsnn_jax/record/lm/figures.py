@@ -20,7 +20,8 @@ def derived_figures(record: Mapping[str, Any]) -> dict[str, Any]:
         bits_per_byte       = val_loss / ln 2 / bytes_per_token
         relative_difference = (val_loss - twin's val_loss) / twin's val_loss
 
-    and the figures of ``spike_figures``. A figure that lacks an operand is None.
+    and the figures of ``spike_figures``; of a run with a teacher, what came of it. A figure that
+    lacks an operand is None.
     Building a record merges these in; validating one compares with them.
     """
     scored, results, twin = record["evaluation"], record["training_results"], record["twin"]
@@ -54,8 +55,16 @@ def derived_figures(record: Mapping[str, Any]) -> dict[str, Any]:
             "steps_trained": results["steps_trained"],
             "tokens_per_s": results["tokens_per_s"],
             **{name: None if spikes is None else spikes[name] for name in _HEADLINES},
+            **_taught(record.get("distillation"), loss),
         },
     }
+
+
+def _taught(distillation: Mapping[str, Any] | None, loss: float) -> dict[str, Any]:
+    if distillation is None:
+        return {}
+    names = ("teacher_val_loss", "student_val_loss_before", "agreement")
+    return {name: distillation[name] for name in names} | {"student_val_loss": loss}
 
 
 def spike_figures(activity: Mapping[str, Mapping[str, Any]], bits: int) -> dict[str, Any]:

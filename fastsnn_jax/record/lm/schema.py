@@ -69,6 +69,14 @@ ACTIVITY = {**dict.fromkeys(("tokens", "channels", "fan_out", "active", "unary",
 DECODING = {"context": COUNT, "products": COUNT, "operations": dict_of(COUNT),
             "held_words": COUNT, "cache_words": COUNT}
 
+# Of a run with a teacher. The losses are of all held-out text; ``agreement`` is the share of its
+# tokens for which both choose the same, ``divergence`` the student's from the teacher in nats.
+DISTILLATION = {
+    "teacher": {"source": TEXT, "sha256": TEXT, "model": OBJECT, "parameters": COUNT},
+    "temperature": POSITIVE, "mix": NON_NEGATIVE, "teacher_val_loss": NON_NEGATIVE,
+    "student_val_loss_before": NON_NEGATIVE, "agreement": NON_NEGATIVE, "divergence": NUMBER,
+}
+
 # What the derived figures are computed from, beside activity, twin and spikes.
 OPERANDS = {
     **{key: LM[key] for key in ("text", "training_config", "training_history")},
@@ -93,6 +101,8 @@ def validate_lm(where: str, record: Any) -> None:
             check_tree(f"{where}.{key}", record[key], schema)
     if "decoding" in record:
         check_tree(f"{where}.decoding", record["decoding"], DECODING)
+    if "distillation" in record:
+        check_tree(f"{where}.distillation", record["distillation"], DISTILLATION)
     check_measured(where, record)
     check_agreement(where, record, derived_figures(record))
 

@@ -15,6 +15,7 @@ def lm_sections(record: Mapping[str, Any]) -> Sections:
         "training": pairs(record["training_config"]),
         "validation": _evaluation(record),
         "steps (nats per token)": _history(record["training_history"]),
+        **_distillation(record.get("distillation")),
         "spikes": pairs(record["spikes"] or {}) or ["none"],
         "spikes by projection": _activity(record["activity"]),
         "sample": printable(record["sample"]).splitlines(),
@@ -51,6 +52,23 @@ def _evaluation(record: Mapping[str, Any]) -> list[str]:
                                f"{cell(twin.get('perplexity'))}",
         "loss against twin": None if difference is None else f"{100 * difference:+.3f} %",
     })
+
+
+def _distillation(section: Mapping[str, Any] | None) -> dict[str, list[str]]:
+    """What a run with a teacher says of it."""
+    if section is None:
+        return {}
+    teacher = section["teacher"]
+    return {"distillation": pairs({
+        "teacher": f"{teacher['source']}, {cell(teacher['parameters'])} parameters",
+        "teacher's attention": teacher["model"].get("attn_kind"),
+        "loss": f"{cell(section['mix'])} * T^2 * divergence + rest * cross-entropy, "
+                f"T = {cell(section['temperature'])}",
+        "teacher's loss": section["teacher_val_loss"],
+        "student's loss before": section["student_val_loss_before"],
+        "same choice as teacher": f"{cell(100 * section['agreement'])} %",
+        "divergence from teacher": f"{cell(section['divergence'])} nats per token",
+    })}
 
 
 def _history(history: Mapping[str, Any]) -> list[str]:
