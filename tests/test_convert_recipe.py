@@ -19,9 +19,11 @@ from fastsnn_jax.recipes import convert, load_run
 from fastsnn_jax.recipes.convert import network, pipeline, spiking
 from fastsnn_jax.recipes.convert.work import Signal, count_work, dense_macs, spikes_per_inference
 from fastsnn_jax.record import (
+    Anytime,
     Conventional,
     Conversion,
     RecordError,
+    best_of,
     build_convert_record,
     conversion_table,
     energy_report,
@@ -207,10 +209,11 @@ def arguments(**changes):
         "samples_per_s": None,
         "conventional": Conventional(90.0, 75.0, 19, {"ann_int8": [1e6, 2e6, 3e6]}),
         "conversions": [
-            Conversion("max", 4, 0, 70.0, 8.0, 12.5, [1e6, 2e6, 3e6]),
-            Conversion("max", 2, 0, 60.0, 5.0, 9.5, [1e5, 2e5, 3e5]),
-            Conversion("qcfs", 2, 1, 92.5, 3.0, 5.3, made["energy_pj"]["total"]),
+            Conversion("max", 4, 0, 71.0, 70.0, 8.0, 12.5, [1e6, 2e6, 3e6]),
+            Conversion("max", 2, 0, 61.0, 60.0, 5.0, 9.5, [1e5, 2e5, 3e5]),
+            Conversion("qcfs", 2, 1, 91.0, 92.5, 3.0, 5.3, made["energy_pj"]["total"]),
         ],
+        "anytime": Anytime("max", 4, 3, 1.25, 0),
         "shown": 2,
         "counts": counts,
         "report": {"sites": []},
@@ -251,6 +254,15 @@ def test_text_and_table_hold_every_conversion():
     assert table[2] == "| method | N = 2 | N = 4 |"
     assert table[4] == "| max | 60.00, 0.2 | 70.00, 2 |"
     assert table[5].startswith("| qcfs, fine-tuned 1 epoch | 92.50, ") and table[5].endswith("|  |")
+    assert table[6] == "| chosen by held-out images | 60.00, max | 70.00, max |"
+
+
+def test_for_each_n_the_held_out_images_choose_among_what_was_not_trained():
+    rows = [Conversion(method, steps, tuned, held_out, test, 1.0, 1.0, [1.0, 1.0, 1.0])
+            for method, steps, tuned, held_out, test in (
+                ("max", 4, 0, 80.0, 99.0), ("ltb", 4, 0, 81.0, 70.0), ("max", 2, 0, 60.0, 60.0),
+                ("qcfs", 2, 1, 99.0, 99.0), ("qcfs", 8, 1, 99.0, 99.0))]
+    assert [(row.method, row.num_steps) for row in best_of(rows)] == [("max", 2), ("ltb", 4)]
 
 
 def changed(path, value):
@@ -328,6 +340,8 @@ def test_a_run_leaves_a_record_a_table_pictures_and_a_page_for_each_network(fini
         methods = [(row["method"], row["num_steps"], row["fine_tune_epochs"])
                    for row in record["conversions"]]
         assert methods == [("max", 4, 0), ("qcfs", 2, 1)]
+        assert record["chosen"] == [0] and record["anytime"]["changed"] == 0
+        assert 1 <= record["anytime"]["mean_planes"] <= record["anytime"]["planes"] == 3
         for row in record["conversions"]:
             assert row["spikes_per_inference"] > 0 and row["energy_pj"][1] > 0
         for file in ("conversion.png", "curves.png", "conversions.md", "scope.html", "energy.json"):

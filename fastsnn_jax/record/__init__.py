@@ -1,8 +1,10 @@
 """The record of a run, ``record.json``: built, validated, written whole, read back, printed."""
 
 from fastsnn_jax.record.convert import (
+    Anytime,
     Conventional,
     Conversion,
+    best_of,
     build_convert_record,
     conversion_table,
 )
@@ -21,8 +23,8 @@ from fastsnn_jax.record.mnist import Architecture, History, SpikeTotals, build_m
 from fastsnn_jax.record.runs import format_record, validate_record
 
 __all__ = [
-    "FILE_NAME", "Architecture", "Conventional", "Conversion", "Evaluation", "History",
-    "LossHistory", "RecordError", "SpikeTotals", "SynapseCounts", "build_convert_record",
+    "FILE_NAME", "Anytime", "Architecture", "Conventional", "Conversion", "Evaluation", "History",
+    "LossHistory", "RecordError", "SpikeTotals", "SynapseCounts", "best_of", "build_convert_record",
     "build_lm_record", "build_mnist_record", "conversion_table", "energy_report", "environment",
     "format_record", "load_record", "printable", "validate_record", "write_record",
 ]

@@ -27,8 +27,10 @@ from fastsnn_jax.recipes.run_directory import (
     read_begun,
 )
 from fastsnn_jax.record import (
+    Anytime,
     Conventional,
     Conversion,
+    best_of,
     build_convert_record,
     environment,
     write_record,
@@ -39,7 +41,7 @@ FINE_TUNED = "fine_tuned"  # directory of the fine-tuning's checkpoints
 _SPLIT_SEED = 0  # the held-out images are the same in every run, whatever its seed
 _SMOKE_SIZES = {"train": 640, "test": 256}
 _EPOCHS = {("mnist", "mlp"): 20, ("mnist", "cnn"): 6, ("digits", "mlp"): 60, ("digits", "cnn"): 40}
-_FINE_TUNE_RATES = {"mlp": 3e-4, "cnn": 2e-3}  # the CNN's by held-out images; the other untried
+_FINE_TUNE_RATES = {"mlp": 3e-4, "cnn": 2e-3}  # by held-out images
 _BASELINES = ("ann_float32", "ann_int8")
 Records = dict[str, dict[str, Any]]
 Say = Callable[[str], Any]
@@ -179,8 +181,18 @@ def _run_model(
         )
         shown = spiking.measure(converted, calibrated, model, dataset.test, steps, macs)
         report = converted.report.as_dict()
-        conversions.append(shown.conversion(method, steps))
+        held_out = spiking.validate(converted, calibrated, select)
+        conversions.append(shown.conversion(method, steps, held_out))
         say(_told(conversions[-1], before))
+    chosen = best_of(conversions)[-1]  # at the largest N
+    converted, calibrated = spiking.convert_network(
+        settled, model, variables, learn, chosen.method, chosen.num_steps
+    )
+    early = spiking.stop_early(
+        converted, calibrated, dataset.test, chosen.method, chosen.num_steps
+    )
+    say(f"{chosen.method}, N = {chosen.num_steps}: {early.mean_planes:.2f} of {early.planes} "
+        f"planes settle an answer, {early.changed} answers differ")
     items = {"state": result.state, "variables": variables}
     if settled.fine_tune_epochs:
         steps = settled.fine_tune_steps
@@ -189,13 +201,14 @@ def _run_model(
             settled, model, variables, learn, spiking.FINE_TUNED, steps
         )
         tuned = spiking.fine_tune(
-            settled, model, converted, calibrated, learn, Checkpoints(out / FINE_TUNED), resume,
-            progress,
+            settled, model, variables, converted, calibrated, learn,
+            Checkpoints(out / FINE_TUNED), resume, progress,
         )
         shown = spiking.measure(converted, tuned, model, dataset.test, steps, macs)
         report = converted.report.as_dict()
+        held_out = spiking.validate(converted, tuned, select)
         conversions.append(
-            shown.conversion(spiking.FINE_TUNED, steps, settled.fine_tune_epochs)
+            shown.conversion(spiking.FINE_TUNED, steps, held_out, settled.fine_tune_epochs)
         )
         items |= {"fine_tuned": tuned}
         say(_told(conversions[-1], before))
@@ -204,7 +217,7 @@ def _run_model(
 
     record = _record(
         settled, dataset, len(select.labels), model, variables, result.journal, before,
-        macs, conversions, shown, report,
+        macs, conversions, early, shown, report,
     )
     steps = conversions[-1].num_steps
     layers = zip(model.layer_names[:-1], shown.signals, strict=True)
@@ -233,7 +246,7 @@ def _told(entry: Conversion, before: float) -> str:
 def _record(
     config: ConvertConfig, dataset: Dataset, held: int, model: network.Model, variables: Params,
     journal: Journal, before: float, macs: list[int], conversions: list[Conversion],
-    shown: spiking.Measured, report: dict[str, Any],
+    early: Anytime, shown: spiking.Measured, report: dict[str, Any],
 ) -> dict[str, Any]:
     history, baselines = journal.history, shown.energy["total"]["baselines_pj"]
     return build_convert_record(
@@ -258,6 +271,7 @@ def _record(
             {name: baselines[name] for name in _BASELINES},
         ),
         conversions=conversions,
+        anytime=early,
         shown=len(conversions) - 1,
         counts=shown.counts,
         report=report,

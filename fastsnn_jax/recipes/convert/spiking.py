@@ -10,7 +10,7 @@ import numpy as np
 
 from fastsnn_jax._typing import Array, Key, Params
 from fastsnn_jax.checkpoint import Checkpoints
-from fastsnn_jax.conversion import Converted, convert
+from fastsnn_jax.conversion import Converted, anytime, convert
 from fastsnn_jax.data import Examples
 from fastsnn_jax.energy.layer_counts import LayerCounts
 from fastsnn_jax.energy.report import Report, report
@@ -19,10 +19,11 @@ from fastsnn_jax.recipes.convert import network
 from fastsnn_jax.recipes.convert.config import ConvertConfig
 from fastsnn_jax.recipes.convert.network import Model
 from fastsnn_jax.recipes.convert.work import Signal, count_work, spikes_per_inference
-from fastsnn_jax.record import Conversion
+from fastsnn_jax.record import Anytime, Conversion
 from fastsnn_jax.train import (
     LoopConfig,
     Progress,
+    divergence,
     init_state,
     make_evaluate,
     make_train_step,
@@ -32,6 +33,7 @@ from fastsnn_jax.train import (
 
 FINE_TUNED = "qcfs"  # the method whose thresholds learn
 DYNAMIC = "dynamic_mean"  # the method without any
+TEMPERATURE = 2.0  # of the answers that fine-tuning imitates
 
 
 class Measured(NamedTuple):
@@ -49,11 +51,13 @@ class Measured(NamedTuple):
     counts: dict[str, LayerCounts]
     energy: Report
 
-    def conversion(self, method: str, num_steps: int, fine_tune_epochs: int = 0) -> Conversion:
+    def conversion(
+        self, method: str, num_steps: int, validation_accuracy: float, fine_tune_epochs: int = 0
+    ) -> Conversion:
         """The entry of the record."""
         total = self.energy["total"]
         return Conversion(
-            method, num_steps, fine_tune_epochs, self.accuracy,
+            method, num_steps, fine_tune_epochs, validation_accuracy, self.accuracy,
             spikes_per_inference(self.signals, self.energy["samples"]), total["ac"],
             total["energy_pj"]["total"],
         )
@@ -91,13 +95,14 @@ def recalibrated(model: Model, converted: Converted, variables: Any, images: Arr
 
 
 def fine_tune(
-    config: ConvertConfig, model: Model, converted: Converted, variables: Any, learn: Examples,
-    checkpoints: Checkpoints, resume: bool, progress: Progress | None,
+    config: ConvertConfig, model: Model, original: Any, converted: Converted, variables: Any,
+    learn: Examples, checkpoints: Checkpoints, resume: bool, progress: Progress | None,
 ) -> Any:
     """``variables`` of ``converted`` after training kernels, biases and thresholds through spikes.
 
-    As before the conversion the batch normalises while training, and BatchNorm's statistics are
-    taken afterwards.
+    It learns to answer as the network of values does, whose variables are ``original``, on the
+    images as they are. As before the conversion the batch normalises while training, and
+    BatchNorm's statistics are taken afterwards.
     """
     fixed, learnt = _split(variables)
     forward = converted.apply
@@ -111,7 +116,16 @@ def fine_tune(
     rate = config.fine_tune_learning_rate
     assert rate is not None, "run settles the rate"
     tx = network.optimiser(rate, config, len(learn.labels), config.fine_tune_epochs)
-    loss_fn = network.make_loss(lambda learnt, x: forward(_joined(fixed, learnt), x)[0], config)
+
+    def loss_fn(learnt: Params, batch: tuple[Array, Array], key: Key):
+        del key  # nothing is random
+        images, labels = batch
+        x = network.scaled(images)
+        logits, _ = forward(_joined(fixed, learnt), x)
+        teacher: Any = model.apply(original, x)
+        loss = TEMPERATURE**2 * divergence(logits, teacher, TEMPERATURE).mean()
+        return loss, network.sums_of(logits, labels, jnp.ones(labels.shape, bool))
+
     result = train(
         make_train_step(loss_fn, tx), rows_of(network.device_examples(learn)),
         init_state(learnt, tx, jax.random.key(config.seed + 1)),
@@ -143,6 +157,26 @@ def measure(
         input_shape=examples.images.shape[1:], macs=macs,
     )
     return Measured(sums["accuracy"], signals, counts, report(counts))
+
+
+def validate(converted: Converted, variables: Any, examples: Examples) -> float:
+    """Accuracy over all examples in percent, of which nothing else is wanted."""
+    scores = network.evaluator(lambda variables, x: converted.apply(variables, x)[0], examples)
+    return scores(variables)["accuracy"]
+
+
+def stop_early(
+    converted: Converted, variables: Any, examples: Examples, method: str, num_steps: int
+) -> Anytime:
+    """Anytime inference over all examples: the planes it took, and whether the answers stood."""
+    same = used = 0
+    for start in range(0, len(examples.labels), network.EVAL_BATCH):
+        x = network.scaled(jnp.asarray(examples.images[start : start + network.EVAL_BATCH]))
+        predicted, planes = anytime(converted, variables, x)
+        same += int((predicted == converted.apply(variables, x)[0].argmax(-1)).sum())
+        used += int(planes.sum())
+    samples = len(examples.labels)
+    return Anytime(method, num_steps, num_steps.bit_length(), used / samples, samples - same)
 
 
 def _metrics(converted: Converted, names: list[str]) -> Callable:

@@ -1,6 +1,13 @@
 """The record of a conversion run: one conventional network, and what became of it in spikes."""
 
-from fastsnn_jax.record.convert.build import Conventional, Conversion, build_convert_record
+from fastsnn_jax.record.convert.build import (
+    Anytime,
+    Conventional,
+    Conversion,
+    best_of,
+    build_convert_record,
+)
 from fastsnn_jax.record.convert.text import conversion_table
 
-__all__ = ["Conventional", "Conversion", "build_convert_record", "conversion_table"]
+__all__ = ["Anytime", "Conventional", "Conversion", "best_of", "build_convert_record",
+           "conversion_table"]

@@ -28,16 +28,44 @@ class Conversion(NamedTuple):
 
     Attributes:
       fine_tune_epochs: passes over the training images after conversion; 0 for none.
+      validation_accuracy: over the held-out images, to choose a method by.
       energy_pj: picojoules of an inference, [low, nominal, high].
     """
 
     method: str
     num_steps: int
     fine_tune_epochs: int
+    validation_accuracy: float
     test_accuracy: float
     spikes_per_inference: float
     synaptic_events_per_inference: float
     energy_pj: Sequence[float]
+
+
+class Anytime(NamedTuple):
+    """The test images with the most significant planes first, by one method at N time steps.
+
+    Attributes:
+      planes: that a count has.
+      mean_planes: that an image took.
+      changed: images whose answer is not that of all planes.
+    """
+
+    method: str
+    num_steps: int
+    planes: int
+    mean_planes: float
+    changed: int
+
+
+def best_of(conversions: Sequence[Conversion]) -> list[Conversion]:
+    """For each N the conversion without training that is best on the held-out images."""
+    untrained = [entry for entry in conversions if not entry.fine_tune_epochs]
+    return [
+        max((entry for entry in untrained if entry.num_steps == steps),
+            key=lambda entry: entry.validation_accuracy)
+        for steps in sorted({entry.num_steps for entry in untrained})
+    ]
 
 
 def build_convert_record(
@@ -54,6 +82,7 @@ def build_convert_record(
     samples_per_s: float | None,
     conventional: Conventional,
     conversions: Sequence[Conversion],
+    anytime: Anytime,
     shown: int,
     counts: Mapping[str, LayerCounts],
     report: Mapping[str, Any],
@@ -94,6 +123,8 @@ def build_convert_record(
         "training_history": history,
         "ann": conventional._asdict(),
         "conversions": [entry._asdict() for entry in conversions],
+        "chosen": [conversions.index(entry) for entry in best_of(conversions)],
+        "anytime": anytime._asdict(),
         "shown": shown,
         "report": report,
         "activity": {name: layer.to_json() for name, layer in counts.items()},

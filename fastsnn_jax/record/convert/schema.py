@@ -33,10 +33,13 @@ ANN = {
 }
 
 MEASURED_CONVERSION = {
-    "method": TEXT, "num_steps": COUNT, "fine_tune_epochs": COUNT, "test_accuracy": PERCENT,
+    "method": TEXT, "num_steps": COUNT, "fine_tune_epochs": COUNT,
+    "validation_accuracy": PERCENT, "test_accuracy": PERCENT,
     "spikes_per_inference": NON_NEGATIVE, "synaptic_events_per_inference": NON_NEGATIVE,
     "energy_pj": list_of(NON_NEGATIVE),
 }
+ANYTIME = {"method": TEXT, "num_steps": COUNT, "planes": COUNT, "mean_planes": NON_NEGATIVE,
+           "changed": COUNT}
 CONVERSION = {**MEASURED_CONVERSION, "drop": NUMBER}
 
 CONVERT = {
@@ -50,6 +53,8 @@ CONVERT = {
     "training_history": HISTORY,
     "ann": ANN,
     "conversions": list_of(OBJECT),
+    "chosen": list_of(COUNT),
+    "anytime": ANYTIME,
     "shown": COUNT,
     "report": OBJECT,
 }
@@ -72,6 +77,8 @@ def validate_convert(where: str, record: Any) -> None:
         inner = f"{where}.conversions[{index}]"
         check_tree(inner, entry, CONVERSION)
         check_length(f"{inner}.energy_pj", entry["energy_pj"], 3)
+    for place in record["chosen"]:
+        _check_entry(where, "chosen", place, record["conversions"])
     check_agreement(where, record, derived_figures(record))
     _check_activity(where, record)
 
@@ -85,8 +92,7 @@ def derived_figures(record: Mapping[str, Any]) -> dict[str, Any]:
     Raises RecordError where there is no such entry, or one that lacks a figure.
     """
     rows, place, before = record["conversions"], record["shown"], record["ann"]["test_accuracy"]
-    if place >= len(rows):
-        raise RecordError(f"record.shown: expected an entry of {len(rows)}, got {place}")
+    _check_entry("record", "shown", place, rows)
     for index, row in enumerate(rows):
         check_tree(f"record.conversions[{index}]", row, MEASURED_CONVERSION, exact=False)
     drops = [before - row["test_accuracy"] for row in rows]
@@ -102,6 +108,11 @@ def derived_figures(record: Mapping[str, Any]) -> dict[str, Any]:
             "dense_ops_per_inference": record["ann"]["macs_per_inference"],
         },
     }
+
+
+def _check_entry(where: str, name: str, place: int, rows: list[Any]) -> None:
+    if place >= len(rows):
+        raise RecordError(f"{where}.{name}: expected an entry of {len(rows)}, got {place}")
 
 
 def _check_activity(where: str, record: Mapping[str, Any]) -> None:

@@ -5,16 +5,22 @@ from typing import Any
 
 from fastsnn_jax.record.text import Sections, cell, data_lines, listed, pairs, table
 
-TITLES = ("method", "N", "fine-tuned", "test %", "drop", "spikes", "synaptic events", "energy uJ")
+TITLES = ("method", "N", "fine-tuned", "held-out %", "test %", "drop", "spikes",
+          "synaptic events", "energy uJ")
 _PJ_PER_UJ = 1e6
 
 
 def convert_sections(record: Mapping[str, Any]) -> Sections:
     """What a conversion record holds beside the envelope, by title."""
+    rows = conversion_rows(record)
     return {
         "run": _run(record),
         "conventional network": _conventional(record["ann"]),
-        "in spikes, per inference": table([TITLES, *conversion_rows(record)]),
+        "in spikes, per inference": table([TITLES, *rows]),
+        "chosen by the held-out images, without training": table([TITLES, *(
+            rows[place] for place in record["chosen"]
+        )]),
+        "the most significant planes first": pairs(record["anytime"]),
         "epochs": _epochs(record["training_history"]),
         "layers of the conversion shown": _layers(record["activity"]),
     }
@@ -25,7 +31,8 @@ def conversion_rows(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return [
         (
             entry["method"], str(entry["num_steps"]), _epochs_word(entry["fine_tune_epochs"]),
-            f"{entry['test_accuracy']:.2f}", f"{entry['drop']:.2f}",
+            f"{entry['validation_accuracy']:.2f}", f"{entry['test_accuracy']:.2f}",
+            f"{entry['drop']:.2f}",
             f"{entry['spikes_per_inference']:,.0f}",
             f"{entry['synaptic_events_per_inference']:,.0f}",
             f"{entry['energy_pj'][1] / _PJ_PER_UJ:.3f}",
@@ -53,6 +60,10 @@ def conversion_table(record: Mapping[str, Any]) -> str:
     for name in names:
         row = [cells.get((name, number), "") for number in steps]
         lines.append("| " + " | ".join([name, *row]) + " |")
+    chosen = {rows[place]["num_steps"]: rows[place] for place in record["chosen"]}
+    words = [f"{chosen[number]['test_accuracy']:.2f}, {chosen[number]['method']}"
+             if number in chosen else "" for number in steps]
+    lines.append("| " + " | ".join(["chosen by held-out images", *words]) + " |")
     return "\n".join(lines) + "\n"
 
 
