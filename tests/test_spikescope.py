@@ -95,17 +95,15 @@ def test_the_page_holds_the_record_and_the_report_as_they_are(full):
 def test_a_run_with_everything_has_every_panel_drawn(full):
     parts = full.parts()
     assert list(parts) == ["overview", *(panel.key for panel in PANELS)]
-    reasons = {key: "reason" in part for key, part in parts.items()}
-    assert [key for key, empty in reasons.items() if empty] == ["text"]
-    assert "This run reads no text." in parts["text"]
-    for key in set(parts) - {"overview", "text"}:
+    assert not any("reason" in part for part in parts.values())
+    for key in set(parts) - {"overview"}:
         assert '<div class="figure"></div>' in parts[key] and "<summary>Table" in parts[key]
 
 
 EXPECTED_REASONS = {
     "overview": "No energy report", "energy": "No energy report", "whatif": "No energy report",
     "rates": "no rates", "raster": "no spikes of single", "membrane": "recorded no membranes",
-    "map": "no spikes by layer", "text": "reads no text",
+    "map": "no spikes by layer",
 }
 
 

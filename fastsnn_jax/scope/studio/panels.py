@@ -23,10 +23,11 @@ class Panel(NamedTuple):
 
 
 def panels_of(data: Data) -> tuple[Panel, ...]:
-    """The panels of a page: all of a run, a conversion's own before them; or that of its sites."""
+    """The panels of a page: what every run has, and what its kind has; or that of its sites."""
     if data["record"] is None:
         return (SITES,)
-    return (STEPS, SITES, *PANELS) if data["record"]["kind"] == "convert" else PANELS
+    before, after = _OF_KINDS.get(data["record"]["kind"], ((), ()))
+    return (*before, *PANELS, *after)
 
 
 def section(panel: Panel, data: Data) -> str:
@@ -81,11 +82,7 @@ def _needs_history(data: Data) -> str:
 
 
 def _needs_text(data: Data) -> str:
-    if data["text"]:
-        return ""
-    if data["record"]["kind"] != "lm":
-        return "This run reads no text."
-    return "This run recorded no spikes by token."
+    return "" if data["text"] else "This run recorded no spikes by token."
 
 
 def _needs_sites(data: Data) -> str:
@@ -126,7 +123,12 @@ PANELS = (
           "The further from the paper's colour, the busier.", _needs_map, wide=True),
     Panel("training", "Training",
           "What was recorded while the network learned.", _needs_history, wide=True),
-    Panel("text", "Text by spikes",
-          "Every token with the spikes, or the energy, that reading it took.", _needs_text,
-          wide=True),
 )
+TEXT = Panel(
+    "text", "Text by spikes",
+    "Every token with the spikes, or the energy, that reading it took.", _needs_text, wide=True,
+)
+# Panels before and behind those of every run.
+_OF_KINDS: Mapping[str, tuple[tuple[Panel, ...], tuple[Panel, ...]]] = {
+    "convert": ((STEPS, SITES), ()), "lm": ((), (TEXT,)),
+}
