@@ -12,6 +12,7 @@ from conversion_networks import (
     X,
     channels_first,
     channels_last,
+    dyadic,
     plain_mlp,
 )
 from helpers import assert_trees_equal
@@ -284,3 +285,35 @@ def test_thresholds_that_are_not_finite_are_refused():
         snn.apply(broken, X)
     with pytest.raises(ValueError, match="thresholds must be"):
         snn.apply(snn.variables | {"sites": {}}, X)
+
+
+def test_a_branch_that_the_calibration_batch_does_not_take_stays_as_it_is():
+    def apply(variables, x):
+        return jax.lax.cond(x.sum() > 0, jax.nn.relu, lambda x: jnp.tanh(2 * x), x @ variables)
+
+    variables, x = jnp.asarray(dyadic(3, 4)), jnp.abs(jnp.asarray(dyadic(5, 3)))
+    snn = convert(apply, variables, x, method="max", num_steps=50)
+    left = [(site.kind, site.reason) for site in snn.sites if not site.converted]
+    assert left == [("tanh", "no branch that the calibration batch takes has it")]
+    y, activity = snn.apply(variables, -x)
+    np.testing.assert_allclose(y, apply(variables, -x), rtol=1e-5)
+    assert len(activity) == 1
+    with pytest.raises(ValueError, match="strict allows no leftovers, got .*tanh"):
+        convert(apply, variables, x, method="max", num_steps=50, strict=True)
+
+
+def test_a_function_may_insist_on_the_size_of_its_batch():
+    def apply(variables, x):
+        assert x.shape == (5, 3)
+        return jax.nn.relu(x @ variables)
+
+    variables, x = jnp.asarray(dyadic(3, 4)), jnp.asarray(dyadic(5, 3))
+    assert [site.kind for site in convert(apply, variables, x).sites] == ["relu"]
+
+
+def test_additions_and_spikes_are_exact_beyond_what_float32_counts():
+    size = 2**18 + 3
+    snn = convert(lambda w, x: jax.nn.relu(x) * w, jnp.float32(1), jnp.ones((1, size)),
+                  method="max", num_steps=127)
+    assert int(snn.apply(jnp.float32(1), jnp.ones((1, size)))[1]["site0:relu"].nonzero[0]) == (
+        127 * size)

@@ -249,3 +249,11 @@ def test_anytime_refuses_a_softmax_at_the_end():
     images = convert(lambda w, x: network.apply(w, x)[:, None], *network[1:])
     with pytest.raises(ValueError, match=r"output must be logits \[B, K\], got \(300, 1, 4\)"):
         anytime(images, network.variables, network.x)
+
+
+def test_anytime_refuses_samples_that_are_not_the_first_axis():
+    network = classifier(0)
+    turned = convert(lambda w, x: (w[1].T @ jax.nn.relu(w[0].T @ x.T)).T, network.variables,
+                     network.x, method="mse", num_steps=7)
+    with pytest.raises(ValueError, match="must be the samples alone"):
+        anytime(turned, network.variables, network.x)

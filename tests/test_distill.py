@@ -390,3 +390,10 @@ def test_a_run_killed_while_its_student_learns_resumes_to_the_same_bits(
     records = [fs.load_record(path) for path in (out, finished[0])]
     for name in ("distillation", "model", "config"):
         assert records[0][name] == records[1][name]
+
+
+def test_a_token_that_the_reference_rules_out_counts_for_nothing():
+    value, slope = jax.value_and_grad(lambda logits: divergence(
+        logits, jnp.array([[0.0, -jnp.inf]])).sum())(jnp.zeros((1, 2)))
+    np.testing.assert_allclose(value, np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(slope, [[-0.5, 0.5]], rtol=1e-6)

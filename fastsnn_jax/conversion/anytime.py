@@ -71,6 +71,8 @@ def _anytime(network: Converted, variables: PyTree, x: PyTree) -> tuple[Array, A
 
     full, (counts, threshold) = run()
     check(full.ndim == 2, "anytime", "the output must be logits [B, K]", full.shape)
+    check(site.batch == 0 and counts.shape[0] == len(full), "anytime",
+          f"the first axis of {site.name} must be the samples alone", counts.shape)
     logits, push = jax.linearize(lambda value: run(value)[0], counts * threshold)
     columns = _columns(push, logits, counts, threshold)
     most, signed = network.method.num_steps, is_signed(network.method, site)

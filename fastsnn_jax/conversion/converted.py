@@ -15,7 +15,7 @@ from fastsnn_jax._typing import Array, PyTree
 from fastsnn_jax.activity import SpikeCount
 from fastsnn_jax.conversion import stepping, trains
 from fastsnn_jax.conversion.methods import Encoded, Method
-from fastsnn_jax.conversion.program import Program
+from fastsnn_jax.conversion.program import UNREACHED, Program
 from fastsnn_jax.conversion.report import ConversionReport
 from fastsnn_jax.conversion.sites import Site
 
@@ -131,7 +131,9 @@ class Converted:
 
     def program(self, variables: PyTree, x: PyTree) -> Program:
         """The function traced for ``x``; ValueError where its sites are not those converted."""
-        program = Program.trace(self.apply_fn, variables, x, self.kind, self.fold)
+        program = Program.trace(self.apply_fn, variables, x, self.kind, self.fold).leaving(
+            {site.name for site in self.sites if site.reason == UNREACHED}
+        )
         ours, theirs = ([site.name for site in each if site.converted]
                         for each in (self.sites, program.sites))
         check(ours == theirs, "Converted", f"the function must have the sites {ours}", theirs,
@@ -177,7 +179,7 @@ def _spikes(coding: str, num_steps: int, site: Site, encoded: Encoded, value: Ar
 def _spike_count(record: tuple[Array, Array], site: Site, batch: int) -> SpikeCount:
     """The counts of a site, per sample; its leading axes are those of the loops."""
     events, clipped = (_per_sample(array, site, batch) for array in record)
-    nonzero = jnp.sum(events, axis=tuple(range(1, events.ndim))).astype(jnp.int32)
+    nonzero = jnp.sum(events.astype(jnp.int32), axis=tuple(range(1, events.ndim)))
     saturated = jnp.sum(clipped, axis=tuple(range(1, clipped.ndim)), dtype=jnp.int32)
     return SpikeCount(events, nonzero, saturated)
 

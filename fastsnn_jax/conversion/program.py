@@ -1,7 +1,7 @@
 """A function traced for arguments of given shapes, with its sites, and runs of it on counts."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -19,6 +19,8 @@ from fastsnn_jax.jaxpr import Equation, Path
 Record = Callable[[Site, Encoded, Array], Any]
 """``record(site, encoded, value)``: what a run keeps of a site."""
 
+
+UNREACHED = "no branch that the calibration batch takes has it"
 
 _REFUSALS = (TypeError, ValueError, RuntimeError)  # of a shape: flax raises all three
 
@@ -55,7 +57,7 @@ class Program:
                        f"{type(error).__name__} for x of shape {shapes}: {error}") from error
         try:
             doubled, _ = jaxpr.trace(function, variables, _twice(x))
-        except _REFUSALS:  # it takes this many samples only
+        except (*_REFUSALS, AssertionError, LookupError):  # it takes this many samples only
             doubled = None
         origins = [PARAMETER] * len(jax.tree.leaves(variables)) + [DATA] * len(jax.tree.leaves(x))
         folded = 0
@@ -65,6 +67,13 @@ class Program:
                 leaves = jax.tree.leaves((variables, _twice(x)))
                 doubled, _ = folding.fold(doubled, leaves, origins)
         return cls(closed, tree, find(closed, doubled, origins, kind), folded)
+
+    def leaving(self, names: Collection[str]) -> "Program":
+        """The program with sites as they are that the calibration batch never reached."""
+        return replace(self, sites=tuple(
+            replace(site, converted=False, reason=UNREACHED) if site.name in names else site
+            for site in self.sites
+        ))
 
     @property
     def converted(self) -> tuple[Site, ...]:

@@ -144,10 +144,10 @@ def measure(num_steps: int, site: Site, encoded: Encoded, value: Array) -> dict[
         "spikes": {coding: jnp.mean(each) for coding, each in spikes.items()},
     }
     if site.side is not None:
-        fans = np.asarray(site.side.fan_outs, np.float32)[site.side.group_of]
-        others = [axis for axis in range(value.ndim) if axis not in site.side.axes]
-        fans = np.expand_dims(fans, others)
-        sums["additions"] = {coding: jnp.sum(each * fans) for coding, each in spikes.items()}
+        others = tuple(axis for axis in range(value.ndim) if axis not in site.side.axes)
+        sums["spikes_by_fan_out"] = {  # whole numbers: float32 would round sums above 2^24
+            coding: jnp.sum(each.astype(jnp.int32), axis=others) for coding, each in spikes.items()
+        }
     return sums
 
 
@@ -164,7 +164,9 @@ def site_report(
     spikes = {name: value.mean().item() for name, value in read["spikes"].items()}
     additions = work = None
     if site.side is not None:
-        additions = {name: value.sum().item() for name, value in read["additions"].items()}
+        fans = np.asarray(site.side.fan_outs, np.float64)[site.side.group_of]
+        additions = {name: (value * fans).sum().item()
+                     for name, value in read["spikes_by_fan_out"].items()}
         work = math.prod(site.loops) * macs(site.side)
     return SiteReport(
         *fields, read["threshold"].mean().item(), error, read["clipped"].mean().item(), work,

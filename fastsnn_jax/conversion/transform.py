@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fastsnn_jax._checks import check, check_choice, check_number, fail
-from fastsnn_jax._typing import PyTree
+from fastsnn_jax._typing import Array, PyTree
 from fastsnn_jax.conversion import methods, report, trains
 from fastsnn_jax.conversion.converted import Converted
 from fastsnn_jax.conversion.methods import Method
@@ -101,7 +101,8 @@ def convert(
     _check_sites(program.sites, strict, sites)
     original = jax.jit(lambda variables, x: apply_fn(variables, x))(variables, calibration_batch)
     workshop = _Workshop(
-        apply_fn, variables, calibration_batch, sites, temporal, fold, metric, program, original
+        apply_fn, variables, calibration_batch, sites, strict, temporal, fold, metric, program,
+        original,
     )
     if target_drop is None:
         (network,) = workshop.networks(built, shares=(1.0,))
@@ -120,6 +121,7 @@ class _Workshop:
     variables: PyTree
     batch: PyTree
     kind: str
+    strict: bool
     temporal: str
     fold: bool
     metric: Metric | None
@@ -128,25 +130,31 @@ class _Workshop:
 
     def networks(self, method: Method, shares: tuple[float, ...]) -> Iterator[Converted]:
         """The conversion, with thresholds at each of the shares of what was calibrated."""
-        thresholds = jax.jit(partial(self.program.calibrate, method))(self.variables, self.batch)
-        _check_thresholds(thresholds)
+        found = jax.jit(partial(self.program.calibrate, method))(self.variables, self.batch)
+        _check_thresholds(found)
+        program = self.program.leaving({name for name, feed in found.items() if _has_zeros(feed)})
+        _check_sites(program.sites, self.strict, self.kind)
+        thresholds = {site.name: found[site.name] for site in program.converted}
         moved = self.temporal == "differences"  # spikes are taken back
-        coding = "ternary" if moved else trains.natural_coding(method, self.program.sites)
+        coding = "ternary" if moved else trains.natural_coding(method, program.sites)
         measure = partial(report.measure, method.num_steps)
-        run = jax.jit(partial(self.program.count, method, record=measure))
+        run = jax.jit(partial(program.count, method, record=measure))
         for share in shares if jax.tree.leaves(thresholds) else (1.0,):
             scaled = jax.tree.map(lambda leaf, share=share: leaf * share, thresholds)
             output, sums = run(scaled, self.variables, self.batch)
-            told = self._report(method, coding, output, sums)
+            told = self._report(program.sites, method, coding, output, sums)
             yield Converted(
                 self.apply_fn, method, self.kind, coding, self.temporal, self.fold,
-                self.program.sites, {"model": self.variables, "sites": scaled}, told,
+                program.sites, {"model": self.variables, "sites": scaled}, told,
             )
 
-    def _report(self, method: Method, coding: str, output: PyTree, sums: Mapping[str, Any]):
+    def _report(
+        self, sites: tuple[Site, ...], method: Method, coding: str, output: PyTree,
+        sums: Mapping[str, Any],
+    ) -> ConversionReport:
         entries = tuple(
             report.site_report(site, sums.get(site.name), coding, method.num_steps)
-            for site in self.program.sites
+            for site in sites
         )
         before = after = None
         if self.metric is not None:
@@ -207,6 +215,11 @@ def _check_sites(found: tuple[Site, ...], strict: bool, kind: str) -> None:
           f"the function must have {kind} that can spike", seen,
           "give its parameters as variables and its input as the batch")
     check(not strict or not left, "convert", "strict allows no leftovers", seen)
+
+
+def _has_zeros(feed: Mapping[str, Array]) -> bool:
+    """Whether a site was not run: a threshold is never 0, and what was not run left zeros."""
+    return any(not np.all(value) for value in jax.device_get(feed).values())
 
 
 def _check_thresholds(thresholds: Mapping[str, Any]) -> None:

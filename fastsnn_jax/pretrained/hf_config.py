@@ -56,7 +56,7 @@ def architecture_of(fields: Fields) -> str:
     check(one, "config.json", f"architectures must be one of {', '.join(ARCHITECTURES)}", named)
     expected = ARCHITECTURES[named[0]].model_type
     check(fields.get("model_type", expected) == expected, "config.json",
-          f"model_type of {named[0]} must be {expected!r}", repr(fields["model_type"]))
+          f"model_type of {named[0]} must be {expected!r}", repr(fields.get("model_type")))
     return named[0]
 
 
@@ -77,8 +77,8 @@ def config_from_published(fields: Fields, window_inclusive: bool | None = None) 
     architecture = ARCHITECTURES[name]
     fields = {key: value for key, value in fields.items() if value is not None}  # as if absent
     fixed = _FIXED | architecture.fixed
-    for key, value in fixed.items():
-        given = fields.get(key, value)
+    for key in fixed.keys() & fields.keys():
+        given, value = fields[key], fixed[key]
         choices = value if isinstance(value, tuple) else (value,)
         check(given in choices, "config.json",
               f"{key} of {name} must be {' or '.join(map(repr, choices))}", repr(given))

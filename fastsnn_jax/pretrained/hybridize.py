@@ -65,6 +65,8 @@ def hybridize(
     check_count(where, "window", window)
     for half_life in half_lives:
         check_number(where, "half_lives", half_life, above=0.1, at_most=1e9)
+    check(len(half_lives) == 2 and half_lives[0] <= half_lives[1], where,
+          "half_lives must be the shortest and the longest", half_lives)
     old = named_parameters(variables)
     shapes = {path: leaf.shape for path, leaf in old.items()}
     check(shapes == expected_parameters(build_model_from_config(config)), where,

@@ -11,6 +11,7 @@ from fastsnn_jax.config import DTYPES, SNNConfig
 from fastsnn_jax.data.tokenizers import Tokenizer
 from fastsnn_jax.models import build_model_from_config
 from fastsnn_jax.pretrained.errors import faults_of, pretrained_error
+from fastsnn_jax.pretrained.hf_config import stop_tokens_of
 from fastsnn_jax.pretrained.hf_fields import published_fields
 from fastsnn_jax.pretrained.load import CONFIG_FILE, TOKENIZER_FILE
 from fastsnn_jax.pretrained.parameters import expected_parameters, named_parameters
@@ -57,6 +58,8 @@ def save_pretrained(
     (architecture,) = fields["architectures"]
     if stop_tokens:
         fields["eos_token_id"] = [int(token) for token in stop_tokens]
+        with faults_of(directory):
+            stop_tokens_of(fields, config.vocab_size)
     places = {place_of(architecture, path): leaf for path, leaf in params.items()}
     scratch = directory.with_name(f".{directory.name}.{os.getpid()}")
     with faults_of(directory):

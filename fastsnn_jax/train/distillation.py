@@ -38,7 +38,8 @@ def divergence(
     log_q = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
     reference = jax.lax.stop_gradient(reference).astype(jnp.float32)
     log_p = jax.nn.log_softmax(reference / temperature)
-    return (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
+    chance = jnp.exp(log_p)  # of a token that the reference rules out 0, and 0 log 0 = 0
+    return jnp.where(chance > 0, chance * (log_p - log_q), 0.0).sum(-1)
 
 
 def distillation_loss(

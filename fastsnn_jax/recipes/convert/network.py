@@ -79,7 +79,7 @@ def optimiser(
 def make_statistics(model: Model, images: np.ndarray) -> Callable[[Params], dict[str, Any]]:
     """``params -> variables``, with BatchNorm's statistics over ``images`` where there are any.
 
-    Means and variances of equal batches, averaged; an image or two may be left out of the last.
+    Means and variances of equal batches, averaged; images that do not fill the last are left out.
     """
     size = min(EVAL_BATCH, len(images))
     batches = jnp.asarray(images)[: len(images) // size * size].reshape(-1, size, *images.shape[1:])

@@ -101,7 +101,7 @@ def build_convert_record(
         history: losses, train_acc, val_acc, epoch_times; an entry per epoch.
         shown: the entry of ``conversions`` that the activity and the headline are of.
         counts: work of every layer of that entry, over the test images.
-        report: of the conversion of that entry, as JSON data.
+        report: of the conversion of that entry, before any fine-tuning, as JSON data.
         timestamp: ISO 8601; now, if None.
 
     NumPy and JAX numbers and arrays become Python's. Raises RecordError when a key is missing or
