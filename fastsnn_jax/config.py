@@ -113,6 +113,8 @@ class SNNConfig:
             _check_name(where, name, getattr(self, name))
         for name in _COUNTS:
             check_count(where, name, getattr(self, name))
+            check(getattr(self, name) < 2**31, where, f"{name} must be < 2**31",
+                  getattr(self, name))
         for name in ("n_kv_heads", "head_dim"):
             if getattr(self, name) is not None:
                 check_count(where, name, getattr(self, name))

@@ -51,6 +51,7 @@ BAD = [
     ({"methods": []}, "methods must not be empty"),
     ({"methods": ["max", "max"]}, "methods must differ"),
     ({"methods": "max"}, "methods must be a list"),
+    ({"methods": [["max"]]}, "methods must hold words or numbers"),
     ({"num_steps": [0]}, "num_steps must be >= 1"),
     ({"num_steps": [128]}, "num_steps must be <= 127"),
     ({"num_steps": [2.5]}, "num_steps must be an int"),

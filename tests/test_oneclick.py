@@ -74,11 +74,11 @@ def test_the_tour_exits_0_prints_every_step_and_leaves_a_page(tmp_path):
     assert (tmp_path / "tour" / "scope.html").stat().st_size == figures["scope"]["bytes"]
 
 
-@pytest.mark.slow
-def test_a_tour_into_a_directory_that_holds_one_is_refused_by_name(tmp_path):
-    folder = tmp_path / "tour" / tour.LANGUAGE_MODEL
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
-    status, output, errors = command_line(tmp_path, "--out", "tour", "--smoke")
-    assert (status, output) == (2, "") and "training: FAILED" in errors
-    assert errors.splitlines()[-1].startswith("error: run: out must be a directory without a run")
+def test_a_tour_into_a_directory_that_holds_one_or_with_an_odd_seed_is_refused_at_once(tmp_path):
+    (tmp_path / tour.LANGUAGE_MODEL).mkdir()
+    said = []
+    with pytest.raises(ValueError, match="demo: out must be a directory without a tour"):
+        tour.run(tmp_path, say=said.append)
+    with pytest.raises(ValueError, match="seed must be >= 0, got -1"):
+        tour.run(tmp_path / "new", seed=-1, say=said.append)
+    assert not said and not (tmp_path / "new").exists()

@@ -87,7 +87,8 @@ def test_the_same_report_makes_the_same_bytes(tmp_path):
 
 def test_a_run_without_a_report_of_its_sites_says_so(tmp_path):
     parts = Page(scope.write(build(), tmp_path / "scope.html")).parts()
-    assert "no report of its sites" in parts["sites"] and "sites in spikes" not in parts["overview"]
+    assert "no report of its sites" in parts["missing"] and "sites" not in parts
+    assert "sites in spikes" not in parts["overview"]
 
 
 def test_other_runs_have_no_panels_of_a_conversion(tmp_path):

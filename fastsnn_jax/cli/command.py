@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> Any:
       ValueError: no such door, or what the door refuses.
       SystemExit: after ``--help``, with 0, and on flags that are wrong, with 2.
     """
-    if arguments[:1] in ([], ["-h"], ["--help"]):
+    if arguments[-1:] in ([], ["-h"], ["--help"]) and " ".join(arguments[:-1]) in ("", "train"):
         print(overview())
         raise SystemExit(0)
     for size in (2, 1):

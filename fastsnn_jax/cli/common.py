@@ -5,6 +5,7 @@ Progress goes to standard error; the last line of standard output is one JSON ob
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import linecache
@@ -60,22 +61,22 @@ def given_fields(
 def add_common_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that are the same wherever something is trained."""
     add_out(parser)
-    parser.add_argument("--resume", type=_path, metavar="DIR",
+    parser.add_argument("--resume", type=path, metavar="DIR",
                         help="continue the run in DIR, with its configuration")
     parser.add_argument("--seed", type=int, help="of everything random (default: 0)")
     parser.add_argument("--smoke", action="store_true", default=None,
                         help="a few hundred samples only, to see in a minute that everything runs")
-    parser.add_argument("--data-dir", type=_path, metavar="DIR",
+    parser.add_argument("--data-dir", type=path, metavar="DIR",
                         help="where the data lies (default: TFDS_DATA_DIR, else "
                              "~/tensorflow_datasets)")
-    parser.add_argument("--config", type=_path, metavar="FILE",
+    parser.add_argument("--config", type=path, metavar="FILE",
                         help="JSON or YAML file with fields of the configuration; flags win over "
                              "it")
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:
     """The flag --out of a run."""
-    parser.add_argument("--out", type=_path, metavar="DIR",
+    parser.add_argument("--out", type=path, metavar="DIR",
                         help="directory of the run (default: runs/<experiment>/<time>)")
 
 
@@ -129,7 +130,7 @@ def inspect(
     each, and headlines by the names of the models.
     """
     parser = Parser("Prints the record of a run.", command)
-    parser.add_argument("directory", metavar="DIR")
+    parser.add_argument("directory", type=path, metavar="DIR")
     directory = parser.parse_args(arguments).directory
     figures = {}
     for run in runs_in(directory):
@@ -145,7 +146,10 @@ def execute(main: Callable[[], dict[str, Any]]) -> NoReturn:
     """Runs ``main``, prints what it returns as the last line, and exits."""
     signal.signal(signal.SIGINT, _leave)  # until training, which saves first, puts its own there
     try:
-        figures = main()
+        print(json.dumps(main()), flush=True)
+        status = 0
+    except BrokenPipeError:  # whoever reads has read enough
+        status = 0
     except (ValueError, TypeError, OSError, OverflowError, MemoryError, RuntimeError) as error:
         if not is_refusal(error):
             raise
@@ -154,11 +158,9 @@ def execute(main: Callable[[], dict[str, Any]]) -> NoReturn:
     except KeyboardInterrupt as interrupt:
         say(str(interrupt) or "interrupted")
         status = 130
-    else:
-        print(json.dumps(figures), flush=True)
-        status = 0
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     # Not sys.exit: after Ctrl-C the interpreter would wait for a compilation to finish.
     os._exit(status)
 
@@ -179,7 +181,7 @@ def is_refusal(error: Exception) -> bool:
     return ours and source.lstrip().startswith("raise ")
 
 
-def _path(text: str) -> str:
+def path(text: str) -> str:
     """A path as it was given; an empty one is a mistake, as of a variable that is not set."""
     if not text:
         raise argparse.ArgumentTypeError("expected a path, got ''")

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from fastsnn_jax import scope
-from fastsnn_jax.cli.common import Parser, read_record
+from fastsnn_jax.cli.common import Parser, path, read_record
 from fastsnn_jax.energy.files import save_report
 from fastsnn_jax.energy.layer_counts import LayerCounts
 from fastsnn_jax.energy.profiles import load_profile
@@ -112,11 +112,12 @@ def headline(made: dict[str, Any]) -> dict[str, Any]:
 def build_parser(command: str) -> Parser:
     """The flags."""
     parser = Parser(DESCRIPTION.format(command=command), command)
-    parser.add_argument("runs", metavar="RUN", nargs="*", help="directory of a run, or its record")
+    parser.add_argument("runs", type=path, metavar="RUN", nargs="*",
+                        help="directory of a run, or its record")
     parser.add_argument("--device", metavar="NAME|FILE", default="horowitz45",
                         help="profile of a device, or a JSON file with one (default: horowitz45)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.add_argument("--out", metavar="DIR",
+    parser.add_argument("--out", type=path, metavar="DIR",
                         help="also write energy.json, energy.txt and scope.html there")
     parser.add_argument("--smoke", action="store_true", help="a published example, no run needed")
     return parser

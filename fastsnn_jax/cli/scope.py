@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from fastsnn_jax import scope
-from fastsnn_jax.cli.common import Parser, read_record
+from fastsnn_jax.cli.common import Parser, path, read_record
 from fastsnn_jax.recipes.scope_page import PAGE_FILE
 from fastsnn_jax.record import energy_report
 
@@ -24,7 +24,7 @@ def main(arguments: list[str], command: str) -> dict[str, Any]:
     page = scope.write(
         options.run, Path(options.out) if options.out else folder / PAGE_FILE,
         report=_report(record, options.device),
-        runs=[_point(run, options.device) for run in options.compare],
+        runs=[_point(run, record["kind"], options.device) for run in options.compare],
     )
     return {"page": str(page), "device": options.device, "compared": options.compare}
 
@@ -32,12 +32,12 @@ def main(arguments: list[str], command: str) -> dict[str, Any]:
 def build_parser(command: str) -> Parser:
     """The flags."""
     parser = Parser(DESCRIPTION.format(command=command), command)
-    parser.add_argument("run", metavar="RUN", help="directory of a run, or its record")
-    parser.add_argument("--compare", metavar="RUN", nargs="+", default=[],
+    parser.add_argument("run", type=path, metavar="RUN", help="directory of a run, or its record")
+    parser.add_argument("--compare", type=path, metavar="RUN", nargs="+", default=[],
                         help="other runs to show beside it")
     parser.add_argument("--device", metavar="NAME|FILE", default="horowitz45",
                         help="profile of a device, or a JSON file with one (default: horowitz45)")
-    parser.add_argument("--out", metavar="FILE",
+    parser.add_argument("--out", type=path, metavar="FILE",
                         help=f"the page, .html (default: {PAGE_FILE} beside the record)")
     return parser
 
@@ -47,9 +47,11 @@ def _report(record: dict[str, Any], device: str) -> dict[str, Any] | None:
     return energy_report(record, device) if record["activity"] else None
 
 
-def _point(run: str, device: str) -> scope.RunPoint:
-    """Accuracy and cost of another run."""
+def _point(run: str, kind: str, device: str) -> scope.RunPoint:
+    """Accuracy and cost of another run of that kind."""
     record = read_record(run)
+    if record["kind"] != kind:
+        raise ValueError(f"{run}: expected a run of kind {kind} to compare, got {record['kind']}")
     report = _report(record, device)
     point = None if report is None else scope.run_point(Path(run).name, record, report)
     if point is None:

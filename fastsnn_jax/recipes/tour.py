@@ -55,7 +55,11 @@ def run(
       ValueError: a step's figure is not what it must be; or ``out`` holds a tour.
       OSError: ``out`` cannot be written.
     """
-    tour = Tour(Path(out).resolve(), seed, smoke, progress)
+    config = lm.preset("smoke", seed=seed)  # refuses a seed that a step would stumble over
+    tour = Tour(Path(out).resolve(), config.seed, smoke, progress)
+    tour.out.mkdir(parents=True, exist_ok=True)
+    check(not (tour.out / LANGUAGE_MODEL).exists(), "demo", "out must be a directory without a "
+          "tour", str(tour.out), "give another --out")
     figures: dict[str, dict[str, Any]] = {}
     for name, step in STEPS_BY_NAME.items():
         with _named(name, say):

@@ -133,5 +133,7 @@ def _tuple(where: str, name: str, values: Any) -> tuple:
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise TypeError(f"{where}: {name} must be a list, got {values!r}")
     check(len(values) > 0, where, f"{name} must not be empty", "none")
+    if any(isinstance(value, (list, dict)) for value in values):
+        raise TypeError(f"{where}: {name} must hold words or numbers, got {list(values)!r}")
     check(len(set(values)) == len(values), where, f"{name} must differ", list(values))
     return tuple(values)

@@ -31,6 +31,14 @@ def load_teacher(directory: str | Path) -> Pretrained:
         (PretrainedError, RecordError, CheckpointError, DataError).
     """
     directory = Path(directory).expanduser()
+    teacher = _loaded(directory)
+    for path, leaf in named_parameters(teacher.variables).items():
+        check(bool(jnp.isfinite(leaf).all()), str(directory), f"{path} must be finite",
+              "NaN or infinity")
+    return teacher
+
+
+def _loaded(directory: Path) -> Pretrained:
     if not any((directory / name).exists() for name in (FILE_NAME, CHECKPOINTS)):
         return load_pretrained(directory)
     model, variables, record = load_run(directory)

@@ -73,6 +73,8 @@ def validate_convert(where: str, record: Any) -> None:
     epochs = len(record["training_history"]["losses"])
     for name, entries in record["training_history"].items():
         check_length(f"{where}.training_history.{name}", entries, epochs)
+    for name, energy in record["ann"]["energy_pj"].items():
+        check_length(f"{where}.ann.energy_pj.{name}", energy, 3)
     for index, entry in enumerate(record["conversions"]):
         inner = f"{where}.conversions[{index}]"
         check_tree(inner, entry, CONVERSION)

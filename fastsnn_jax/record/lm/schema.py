@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fastsnn_jax.config import SNNConfig
 from fastsnn_jax.record.envelope import check_agreement, check_entries, check_length
 from fastsnn_jax.record.kinds import (
     COUNT,
@@ -103,6 +104,10 @@ def validate_lm(where: str, record: Any) -> None:
         check_tree(f"{where}.decoding", record["decoding"], DECODING)
     if "distillation" in record:
         check_tree(f"{where}.distillation", record["distillation"], DISTILLATION)
+    try:
+        SNNConfig.from_json(record["model"])
+    except (ValueError, TypeError) as error:
+        raise RecordError(f"{where}.model: {error}") from error
     check_measured(where, record)
     check_agreement(where, record, derived_figures(record))
 

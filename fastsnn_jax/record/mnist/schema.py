@@ -12,10 +12,13 @@ from fastsnn_jax.record.kinds import (
     NON_NEGATIVE,
     NUMBER,
     PERCENT,
+    POSITIVE,
     TEXT,
     Kind,
     RecordError,
+    Schema,
     check_tree,
+    dict_of,
     list_of,
     nullable,
 )
@@ -30,6 +33,12 @@ KIND = "mnist"
 NOTEBOOK_SCHEMA = "surrogate_complete_v1"
 
 ACTIVITY = {"events": COUNT, "nonzero": COUNT, "saturated": COUNT}
+
+# Of later records; where one of them stands it is of this kind.
+LATER_ACTIVITY = {"neurons": POSITIVE, "weights": COUNT, "connections": COUNT,
+                  "synaptic_events": nullable(COUNT), "silent": COUNT, "saturated_neurons": COUNT}
+LATER_METRICS = {"neuron": {"update_ops": dict_of(COUNT), "state_words": COUNT},
+                 "peak_events_per_step": nullable(COUNT)}
 
 CONNECTIVITY = dict.fromkeys(CONNECTIVITY_KEYS, nullable(COUNT))
 
@@ -104,11 +113,18 @@ def validate_mnist(where: str, record: Any) -> None:
     check_agreement(where, record, {"schema_version": NOTEBOOK_SCHEMA})
     for layer, counts in record["activity"].items():
         check_tree(f"{where}.activity.{layer}", counts, ACTIVITY, exact=False)
+        _check_later(f"{where}.activity.{layer}", counts, LATER_ACTIVITY)
+    _check_later(f"{where}.metrics", record["metrics"], LATER_METRICS)
     epochs = record["training_results"]["epochs_trained"]
     for name, entries in record["training_history"].items():
         check_length(f"{where}.training_history.{name}", entries, epochs)
     check_confusion(where, record)
     check_agreement(where, record, derived_figures(record))
+
+
+def _check_later(where: str, entries: dict, schema: Schema) -> None:
+    known = {name: kind for name, kind in schema.items() if name in entries}
+    check_tree(where, entries, known, exact=False)
 
 
 def check_confusion(where: str, record: dict) -> None:

@@ -5,6 +5,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 Data = Mapping[str, Any]
+MISSING = "missing"
 NO_REPORT = "No energy report was given for this run: pass report=fs.energy.report(...)."
 
 
@@ -30,19 +31,30 @@ def panels_of(data: Data) -> tuple[Panel, ...]:
     return (*before, *PANELS, *after)
 
 
-def section(panel: Panel, data: Data) -> str:
-    """The HTML of a panel; the page's script draws into ``.figure`` where there is data."""
-    reason = panel.reason(data)
-    key, title = panel.key, escape(panel.title)
-    width = " wide" if panel.wide else ""
-    head = (
-        f'<section class="card{width}" id="{key}" aria-labelledby="{key}-title">\n'
-        f'<h2 id="{key}-title">{title}</h2>\n'
-    )
-    if reason:
-        return f'{head}<p class="reason">{escape(reason)}</p>\n</section>'
+def sections(data: Data) -> str:
+    """The HTML of all panels that have data, and of one list of those that have none, and why."""
+    panels = panels_of(data)
+    drawn = [_section(panel) for panel in panels if not panel.reason(data)]
+    empty = [f"<li>{escape(panel.title)}: {escape(panel.reason(data))}</li>"
+             for panel in panels if panel.reason(data)]
+    if empty:
+        drawn.append("\n".join([_head(MISSING, "Not in this page", wide=True),
+                                '<ul class="reason">', *empty, "</ul>\n</section>"]))
+    return "\n".join(drawn)
+
+
+def _head(key: str, title: str, wide: bool) -> str:
     return (
-        f'{head}<p class="lead">{escape(panel.lead)}</p>\n'
+        f'<section class="card{" wide" * wide}" id="{key}" aria-labelledby="{key}-title">\n'
+        f'<h2 id="{key}-title">{title}</h2>'
+    )
+
+
+def _section(panel: Panel) -> str:
+    """The HTML of a panel; the page's script draws into ``.figure``."""
+    title = escape(panel.title)
+    return (
+        f'{_head(panel.key, title, panel.wide)}\n<p class="lead">{escape(panel.lead)}</p>\n'
         '<div class="controls"></div>\n<div class="figure"></div>\n'
         f"<details{' open' * panel.opened}><summary>Table: {title}</summary>"
         f'<div class="scroll" tabindex="0" role="region" aria-label="Table: {title}"></div>'

@@ -17,7 +17,7 @@ from ...record import load_record, validate_record
 from .conversion import conversion_overview, conversion_title
 from .gather import RunPoint, check_runs, conversion_page_data, page_data
 from .overview import overview, title_of
-from .panels import panels_of, section
+from .panels import sections
 from .report_file import check_report, device_profiles
 from .trace_file import FILE_NAME as TRACES_NAME
 from .trace_file import Traces, check_traces, load_traces
@@ -109,7 +109,7 @@ def _page(data: Mapping[str, Any]) -> str:
         "style": style,
         "script": script,
         "overview": conversion_overview(data["conversion"]) if alone else overview(data),
-        "sections": "\n".join(section(panel, data) for panel in panels_of(data)),
+        "sections": sections(data),
         "footer": escape("Made by SpikeScope of fastsnn_jax. This page holds its data as JSON."),
         "data": embedded(data),
     }
