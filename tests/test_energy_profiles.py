@@ -1,10 +1,13 @@
 """Laws of device profiles, of the schemas that guard them, and of mappings."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fastsnn_jax.cli import energy as energy_command
 from fastsnn_jax.energy.interval import Interval
 from fastsnn_jax.energy.mapping import Mapping
 from fastsnn_jax.energy.profiles import DEVICES, Profile, load_profile, profile_names
@@ -293,3 +296,12 @@ def test_a_mapping_is_validated(changes, error):
 def test_a_mapping_survives_json():
     mapping = Mapping(reuse=np.float32(2.5), weights="dram", update="event", batch=np.int64(3))
     assert Mapping(**json.loads(json.dumps(mapping.to_json()))) == mapping
+
+
+def test_the_profile_of_the_documentation_prices_the_readme_network(tmp_path):
+    text = (Path(__file__).resolve().parent.parent / "docs" / "energy.md").read_text("utf-8")
+    (block,) = (block for block in re.findall(r"^```json\n(.*?)^```", text, re.M | re.S)
+                if "snn-device/1" in block)
+    (tmp_path / "my_chip.json").write_text(block)
+    report = energy_command.example_report(load_profile(tmp_path / "my_chip.json"))
+    assert report["total"]["energy_pj"]["total"][1] > 0
