@@ -59,11 +59,15 @@ class Finished:
         self.rule = self.rules[0]
 
 
+every_run = pytest.mark.parametrize(
+    "name", ["finished", *(pytest.param(n, marks=pytest.mark.slow) for n in ("notebook", "cnn"))]
+)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """The default protocol's run, shared by the tests that only look."""
-    directory = tmp_path_factory.mktemp("runs") / "default"
-    return Finished(directory, pictures=True, learning_rate=0.01)
+    return Finished(tmp_path_factory.mktemp("runs") / "default", pictures=True, learning_rate=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +77,7 @@ def notebook(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cnn(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("runs") / "cnn"
-    return Finished(directory, pictures=True, model="cnn", epochs=1)
+    return Finished(tmp_path_factory.mktemp("runs") / "cnn", pictures=True, model="cnn", epochs=1)
 
 
 def test_a_run_leaves_a_valid_record_checkpoints_configuration_and_pictures(finished):
@@ -125,9 +128,7 @@ def spikes_by_hand(config, variables, model, images, key):
     return [int(np.asarray(train, np.int64).sum()) for train in trains]
 
 
-@pytest.mark.parametrize(
-    "name", ["finished", *(pytest.param(n, marks=pytest.mark.slow) for n in ("notebook", "cnn"))]
-)
+@every_run
 def test_inference_spikes_are_those_of_an_independent_recount(name, request):
     run = request.getfixturevalue(name)
     model, variables, record = load_run(run.directory)
@@ -165,9 +166,7 @@ def test_training_totals_are_integers_over_every_sample_seen(finished):
         assert spikes[f"{name}_per_sample"] == spikes[f"total_{name}"] / 192
 
 
-@pytest.mark.parametrize(
-    "name", ["finished", *(pytest.param(n, marks=pytest.mark.slow) for n in ("notebook", "cnn"))]
-)
+@every_run
 def test_a_loaded_run_reproduces_its_test_accuracy_and_confusion(name, request):
     run = request.getfixturevalue(name)
     model, variables, record = load_run(run.directory)
@@ -268,18 +267,16 @@ def test_the_notebook_learns_from_all_and_selects_on_the_test_set(notebook):
     assert record["dataset"]["sizes"] == {"train": 120, "validation": 0, "test": 60}
     assert notebook.rule.patience == 5 and notebook.rule.target == 98.0
     assert notebook.rule.plateau == Plateau(factor=0.5, patience=2, threshold=1e-4)
-    training = record["training_config"]
-    assert (training["optimizer"], training["weight_decay"], training["grad_clip_max_norm"]) == (
-        "adam", 1e-5, 1.0)
+    names = ("optimizer", "weight_decay", "grad_clip_max_norm")
+    assert [record["training_config"][name] for name in names] == ["adam", 1e-5, 1.0]
     neuron = network.build_model(notebook.config).neuron
-    assert neuron.reset == "zero" and neuron.learn == ()
+    assert (neuron.reset, neuron.learn, neuron.decay, neuron.threshold) == ("zero", (), 0.9, 1.0)
     assert neuron.surrogate == straight_through(0.3)
-    assert (neuron.decay, neuron.threshold) == (0.9, 1.0)
 
 
 def test_our_protocols_hold_out_one_in_twelve_and_stop_at_no_target(finished):
-    assert (finished.rule.target, finished.rule.plateau) == (None, None)
-    assert finished.record["metrics"]["selected_on"] == "validation"
+    found = finished.rule.target, finished.rule.plateau, finished.record["metrics"]["selected_on"]
+    assert found == (None, None, "validation")
 
 
 @pytest.mark.slow
