@@ -125,7 +125,7 @@ BAD_CONFIGS = {
     "quantised": ("llama", {"quantization_config": {"bits": 4}}, "quantization_.* must be None"),
     "size_missing": ("llama", {"hidden_size": None}, "hidden_size must be given, got none"),
     "size_text": ("llama", {"num_hidden_layers": "3"}, "num_hidden_layers must be an int, got '3'"),
-    "size_huge": ("llama", {"vocab_size": 10**30}, "overflow"),
+    "size_huge": ("llama", {"vocab_size": 10**30}, "vocab_size must be < 2"),
     "size_zero": ("llama", {"vocab_size": 0}, "vocab_size must be >= 1, got 0"),
     "layers_many": ("llama", {"num_hidden_layers": 10**9}, "num_hidden_layers must be <= 10000"),
     "layers_more": ("llama", {"num_hidden_layers": 9999}, "at most as many layers as arrays, 30"),
