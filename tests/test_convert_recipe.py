@@ -18,6 +18,7 @@ from fastsnn_jax.models import AnnCNN, AnnMLP
 from fastsnn_jax.recipes import convert, load_run
 from fastsnn_jax.recipes.convert import network, pipeline, spiking
 from fastsnn_jax.recipes.convert.work import Signal, count_work, dense_macs, spikes_per_inference
+from fastsnn_jax.recipes.images import load_dataset
 from fastsnn_jax.record import (
     Anytime,
     Conventional,
@@ -366,7 +367,8 @@ def test_a_finished_run_is_not_repeated_and_another_configuration_is_refused(fin
 def test_a_loaded_run_is_the_network_before_conversion(finished):
     out, records, _ = finished
     model, variables, record = load_run(out / "cnn")
-    test = pipeline.load_dataset(convert.saved_config(out)).test
+    config = convert.saved_config(out)
+    test = load_dataset(config.dataset, config.smoke).test
     scored = network.evaluator(model.apply, test)(variables)
     assert scored["accuracy"] == record["ann"]["test_accuracy"]
     snn = to_spikes(model.apply, variables, network.scaled(jnp.asarray(test.images[:4])))

@@ -11,7 +11,7 @@ import pytest
 from fastsnn_jax import load_run
 from fastsnn_jax.checkpoint import CheckpointError, Checkpoints
 from fastsnn_jax.data import DataError, Dataset, load_images, split_validation
-from fastsnn_jax.recipes import mnist, run_directory
+from fastsnn_jax.recipes import images, mnist, run_directory
 from fastsnn_jax.recipes.mnist import network, pipeline
 from fastsnn_jax.recipes.mnist.config import preset
 from fastsnn_jax.recipes.mnist.inputs import InputPlan, encode, plan_inputs
@@ -45,7 +45,7 @@ class Finished:
         })
         self.directory, self.said, self.rules = directory, [], []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pipeline, "load_images", lambda *_, **__: tiny_dataset())
+            patch.setattr(images, "load_images", lambda *_, **__: tiny_dataset())
             if not pictures:
                 patch.setattr(pipeline, "draw_all", lambda *_: [])
                 patch.setattr(pipeline, "show_digits", lambda *_: None)
@@ -205,7 +205,7 @@ def test_the_directory_of_another_run_is_refused(finished, tmp_path):
 
 def test_resume_refuses_other_data_and_another_configuration(tmp_path):
     config = preset(dataset="digits", smoke=True)
-    digits = pipeline._load(config, None, False, lambda line: None)
+    digits = images.load_dataset(config.dataset, config.smoke)
     run_directory.begin(tmp_path, config.to_json(), digits.sha256)
     with pytest.raises(CheckpointError, match="begun with another configuration"):
         mnist.run(dataclasses.replace(config, seed=1), tmp_path, resume=True)
@@ -393,7 +393,7 @@ def test_a_report_opens_with_saturated_neurons_and_the_busiest_step(finished):
 
 def test_a_smoke_run_takes_a_few_hundred_images():
     said = []
-    dataset = pipeline._load(preset(dataset="digits", smoke=True), None, False, said.append)
+    dataset = images.load_dataset("digits", smoke=True, say=said.append)
     full = load_images("digits")
     assert (len(dataset.train_labels), len(dataset.test_labels)) == (640, 256)
     np.testing.assert_array_equal(dataset.train_images, full.train_images[:640])

@@ -13,11 +13,12 @@ import numpy as np
 from fastsnn_jax._checks import check
 from fastsnn_jax._typing import Params
 from fastsnn_jax.checkpoint import Checkpoints
-from fastsnn_jax.data import Dataset, Examples, load_images, split_validation
+from fastsnn_jax.data import Dataset, Examples, split_validation
 from fastsnn_jax.recipes.convert import network, spiking
 from fastsnn_jax.recipes.convert.config import BOTH, MODELS, ConvertConfig
 from fastsnn_jax.recipes.convert.pictures import draw_all
 from fastsnn_jax.recipes.convert.work import dense_macs
+from fastsnn_jax.recipes.images import load_dataset
 from fastsnn_jax.recipes.run_directory import (
     CHECKPOINTS,
     CONFIG_FILE,
@@ -39,7 +40,6 @@ from fastsnn_jax.train import Interrupted, Journal, Progress
 
 FINE_TUNED = "fine_tuned"  # directory of the fine-tuning's checkpoints
 _SPLIT_SEED = 0  # the held-out images are the same in every run, whatever its seed
-_SMOKE_SIZES = {"train": 640, "test": 256}
 _EPOCHS = {("mnist", "mlp"): 20, ("mnist", "cnn"): 6, ("digits", "mlp"): 60, ("digits", "cnn"): 40}
 _FINE_TUNE_RATES = {"mlp": 3e-4, "cnn": 2e-3}  # by held-out images
 _BASELINES = ("ann_float32", "ann_int8")
@@ -79,7 +79,7 @@ def run(
         say(f"{out} is finished; nothing to resume")
         return records
     remarks: list[str] = []  # a complaint about the input is to be the first thing said
-    dataset = load_dataset(config, data_dir, download, remarks.append)
+    dataset = load_dataset(config.dataset, config.smoke, data_dir, download, remarks.append)
     learn, select = split_validation(dataset, seed=_SPLIT_SEED)
     check(config.batch_size <= len(learn.labels), "mnist_convert",
           f"batch size must be <= {len(learn.labels)}, the images to train on", config.batch_size)
@@ -103,23 +103,6 @@ def run(
         return records
     except Interrupted as stopped:
         raise Interrupted(f"{stopped}; continue with --resume {out}") from None
-
-
-def load_dataset(
-    config: ConvertConfig, data_dir: str | Path | None = None, download: bool = False,
-    say: Say = lambda line: None,
-) -> Dataset:
-    """The images of a configuration; ``say`` is told what they are, and of a fallback."""
-    dataset = load_images(config.dataset, data_dir, download, warn=say)
-    if config.smoke:
-        sizes = _SMOKE_SIZES
-        dataset = Dataset(
-            dataset.name, *(part[: sizes["train"]] for part in dataset.train),
-            *(part[: sizes["test"]] for part in dataset.test), source=dataset.source,
-        )
-    say(f"data: {dataset.name}, {len(dataset.train_labels)} training and "
-        f"{len(dataset.test_labels)} test images from {dataset.source}")
-    return dataset
 
 
 def headline(record: dict[str, Any], out: str | Path) -> dict[str, Any]:

@@ -12,8 +12,9 @@ import numpy as np
 from fastsnn_jax._checks import check
 from fastsnn_jax._typing import Params
 from fastsnn_jax.checkpoint import Checkpoints
-from fastsnn_jax.data import Dataset, Examples, load_images, split_validation
+from fastsnn_jax.data import Dataset, Examples, split_validation
 from fastsnn_jax.energy.neuron_work import state_words, update_ops
+from fastsnn_jax.recipes.images import load_dataset
 from fastsnn_jax.recipes.mnist import network
 from fastsnn_jax.recipes.mnist.config import MAX_RATE_HZ, MnistConfig, preset
 from fastsnn_jax.recipes.mnist.inputs import InputPlan, plan_inputs
@@ -49,7 +50,6 @@ from fastsnn_jax.train import (
 EVAL_BATCH = 256  # so that 2, 4 or 8 devices share it
 _SPLIT_SEED = 0  # the held-out images are the same in every run, whatever its seed
 _TARGET_NOTEBOOK = 98.0
-_SMOKE_SIZES = {"train": 640, "test": 256}
 _EPOCHS = {"mnist": 25, "digits": 80}  # the digits are 46 times fewer
 _SMOKE_EPOCHS = 2
 Say = Callable[[str], Any]
@@ -86,7 +86,7 @@ def run(
         say(f"{out} is finished; nothing to resume")
         return record
     remarks: list[str] = []  # a complaint about the input is to be the first thing said
-    dataset = _load(config, data_dir, download, remarks.append)
+    dataset = load_dataset(config.dataset, config.smoke, data_dir, download, remarks.append)
     if config.epochs is None:
         epochs = _SMOKE_EPOCHS if config.smoke else _EPOCHS[dataset.name]
         config = dataclasses.replace(config, epochs=epochs)
@@ -157,19 +157,6 @@ def recorded_variables(items: dict[str, Any]) -> dict[str, Any]:
 def saved_config(directory: str | Path) -> MnistConfig:
     """Configuration a run began with; CheckpointError when there is none or it is damaged."""
     return read_begun(directory, lambda fields: preset(**fields))
-
-
-def _load(config: MnistConfig, data_dir, download: bool, say: Say) -> Dataset:
-    dataset = load_images(config.dataset, data_dir, download, warn=say)
-    if config.smoke:
-        sizes = _SMOKE_SIZES
-        dataset = Dataset(
-            dataset.name, *(part[: sizes["train"]] for part in dataset.train),
-            *(part[: sizes["test"]] for part in dataset.test), source=dataset.source,
-        )
-    say(f"data: {dataset.name}, {len(dataset.train_labels)} training and "
-        f"{len(dataset.test_labels)} test images from {dataset.source}")
-    return dataset
 
 
 def _split(config: MnistConfig, dataset: Dataset) -> tuple[Examples, Examples, int]:
