@@ -15,14 +15,16 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
+from fastsnn_jax.config import read_fields
 from fastsnn_jax.recipes import recipe_of
 from fastsnn_jax.recipes.run_directory import CONFIG_FILE, runs_in
 from fastsnn_jax.record import FILE_NAME, format_record, load_record
 
 Flags = Mapping[str, tuple[str, Callable[[str], Any], str]]
 """Flag -> (field of the configuration, type, what it is)."""
+Config = TypeVar("Config")
 _OURS = ("fastsnn_jax", "experiments")
 
 
@@ -89,6 +91,28 @@ def default_out(experiment: str) -> Path:
 def say(line: str) -> None:
     """Tells the user, on standard error."""
     print(line, file=sys.stderr, flush=True)
+
+
+def settle(
+    options: argparse.Namespace, experiment: str, saved: Callable[[str], Config],
+    given: dict[str, Any], build: Callable[[dict[str, Any]], Config],
+) -> tuple[Config, str | Path]:
+    """Configuration and directory of the run that the flags ask for.
+
+    Args:
+      experiment: whose runs a new one without --out is among.
+      saved: the configuration that the run in a directory, to be resumed, began with.
+      given: fields that flags set, and which that configuration must have.
+      build: the configuration of a new run, from the fields of --config.
+
+    Raises ValueError, TypeError for what contradicts the run to resume, or is no configuration.
+    """
+    if options.resume:
+        config = saved(options.resume)
+        refuse_conflicts(options, config, given)
+        return config, options.resume
+    fields = read_fields("config", options.config) if options.config else {}
+    return build(fields), options.out or default_out(experiment)
 
 
 def refuse_conflicts(options: argparse.Namespace, config: Any, given: dict[str, Any]) -> None:

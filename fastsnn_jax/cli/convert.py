@@ -8,13 +8,11 @@ from fastsnn_jax.cli.common import (
     Parser,
     add_common_flags,
     add_flags,
-    default_out,
     given_fields,
     inspect,
-    refuse_conflicts,
     say,
+    settle,
 )
-from fastsnn_jax.config import read_fields
 from fastsnn_jax.recipes import convert
 from fastsnn_jax.record import conversion_table
 from fastsnn_jax.train import stream_progress
@@ -64,14 +62,10 @@ def main(arguments: list[str], command: str) -> dict[str, Any]:
         return inspect(arguments[1:], KIND, f"{command} inspect")
     options = build_parser(command).parse_args(arguments)
     given = given_fields(options, _FLAGS, ("seed", "smoke"))
-    if options.resume:
-        out, config = options.resume, convert.saved_config(options.resume)
-        wanted = convert.preset(**given)  # in the form that the configuration has
-        refuse_conflicts(options, config, {name: getattr(wanted, name) for name in given})
-    else:
-        fields = read_fields("config", options.config) if options.config else {}
-        config = convert.preset(**{**fields, **given})
-        out = options.out or default_out("mnist_convert")
+    wanted = convert.preset(**given)  # in the form that a configuration has
+    config, out = settle(options, "mnist_convert", convert.saved_config,
+                         {name: getattr(wanted, name) for name in given},
+                         lambda fields: convert.preset(**{**fields, **given}))
     records = convert.run(
         config, out, data_dir=options.data_dir, download=options.download,
         resume=bool(options.resume), say=say, progress=stream_progress(),

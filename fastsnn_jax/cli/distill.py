@@ -7,13 +7,11 @@ from fastsnn_jax.cli.common import (
     Parser,
     add_common_flags,
     add_flags,
-    default_out,
     given_fields,
     inspect,
-    refuse_conflicts,
     say,
+    settle,
 )
-from fastsnn_jax.config import read_fields
 from fastsnn_jax.recipes import distill, lm
 from fastsnn_jax.record import printable
 from fastsnn_jax.train import stream_progress
@@ -53,17 +51,17 @@ def main(arguments: list[str], command: str) -> dict[str, Any]:
         return inspect(arguments[1:], "lm", f"{command} inspect")
     options = build_parser(command).parse_args(arguments)
     given = given_fields(options, _FLAGS, ("seed", "spiking"))
-    if options.resume:
-        out, config = options.resume, distill.saved_config(options.resume)
-        refuse_conflicts(options, config, given | ({"preset": "smoke"} if options.smoke else {}))
-    else:
-        fields = read_fields("config", options.config) if options.config else {}
+
+    def build(fields: dict[str, Any]) -> distill.DistillConfig:
         named = fields.pop("preset", "default")
         distill.preset(named)  # what a file says must be right, even where a flag wins
         config = distill.preset("smoke" if options.smoke else named, **{**fields, **given})
         if config.teacher is not None and "teacher_steps" in given:
             raise ValueError("--teacher-steps trains a teacher; leave out it or --teacher")
-        out = options.out or default_out("distill")
+        return config
+
+    known = given | ({"preset": "smoke"} if options.smoke else {})
+    config, out = settle(options, "distill", distill.saved_config, known, build)
     record = distill.run(
         config, out, data_dir=options.data_dir, resume=bool(options.resume), say=say,
         progress=stream_progress(),

@@ -33,7 +33,7 @@ def main(arguments: list[str], command: str) -> dict[str, Any]:
 
 
 def write_on(
-    directory: str, prompt: str, num_tokens: int | None = None, seed: int | None = None
+    directory: str | Path, prompt: str, num_tokens: int | None = None, seed: int | None = None
 ) -> dict[str, Any]:
     """Prints what the model of a finished run writes after ``prompt``; None: as the run has it."""
     record = read_record(directory)

@@ -7,14 +7,13 @@ from fastsnn_jax.cli.common import (
     Parser,
     add_common_flags,
     add_flags,
-    default_out,
     given_fields,
     inspect,
     refuse_conflicts,
     say,
+    settle,
 )
 from fastsnn_jax.cli.generate import write_on
-from fastsnn_jax.config import read_fields
 from fastsnn_jax.recipes import lm
 from fastsnn_jax.record import printable
 from fastsnn_jax.train import stream_progress
@@ -62,21 +61,21 @@ def main(arguments: list[str], command: str) -> dict[str, Any]:
     if options.smoke and options.preset not in (None, "smoke"):
         raise ValueError(f"--smoke is --preset smoke; leave out one of it and {options.preset}")
     name = "smoke" if options.smoke else options.preset
-    if options.resume:
-        out, config = options.resume, lm.saved_config(options.resume)
-        prompt = given.pop("generate", None)
-        refuse_conflicts(options, config, given | ({"preset": name} if name else {}))
-        refuse_conflicts(options, config.model, model)
-        if prompt is not None:
-            return write_on(out, prompt, config.sample_tokens, config.seed)
-    else:
-        fields = read_fields("config", options.config) if options.config else {}
+    prompt = given.pop("generate", None) if options.resume else None
+
+    def build(fields: dict[str, Any]) -> lm.LMConfig:
         named, inner = fields.pop("preset", "default"), fields.pop("model", {})
         if isinstance(inner, dict):  # anything else is refused by the preset
             inner = {**inner, **model}
         lm.preset(named)  # what a file says must be right, even where a flag wins
-        config = lm.preset(name or named, **{**fields, **given}, model=inner)
-        out = options.out or default_out("spiking_lm")
+        return lm.preset(name or named, **{**fields, **given}, model=inner)
+
+    known = given | ({"preset": name} if name else {})
+    config, out = settle(options, "spiking_lm", lm.saved_config, known, build)
+    if options.resume:
+        refuse_conflicts(options, config.model, model)
+    if prompt is not None:
+        return write_on(out, prompt, config.sample_tokens, config.seed)
     record = lm.run(
         config, out, data_dir=options.data_dir, resume=bool(options.resume), say=say,
         progress=stream_progress(),

@@ -7,13 +7,11 @@ from fastsnn_jax.cli.common import (
     Parser,
     add_common_flags,
     add_flags,
-    default_out,
     given_fields,
     inspect,
-    refuse_conflicts,
     say,
+    settle,
 )
-from fastsnn_jax.config import read_fields
 from fastsnn_jax.recipes import mnist
 from fastsnn_jax.train import stream_progress
 
@@ -51,13 +49,8 @@ def main(arguments: list[str], command: str) -> dict[str, Any]:
         return inspect(arguments[1:], "mnist", f"{command} inspect")
     options = build_parser(command).parse_args(arguments)
     given = given_fields(options, _FLAGS, ("seed", "smoke"))
-    if options.resume:
-        out, config = options.resume, mnist.saved_config(options.resume)
-        refuse_conflicts(options, config, given)
-    else:
-        fields = {**(read_fields("config", options.config) if options.config else {}), **given}
-        config = mnist.preset(**fields)
-        out = options.out or default_out("mnist_lif")
+    config, out = settle(options, "mnist_lif", mnist.saved_config, given,
+                         lambda fields: mnist.preset(**{**fields, **given}))
     record = mnist.run(
         config, out, data_dir=options.data_dir, download=options.download,
         resume=bool(options.resume), say=say, progress=stream_progress(),
