@@ -24,8 +24,8 @@ from fastsnn_jax.record import (
     Conventional,
     Conversion,
     RecordError,
-    best_of,
     build_convert_record,
+    chosen,
     conversion_table,
     energy_report,
     format_record,
@@ -264,7 +264,7 @@ def test_for_each_n_the_held_out_images_choose_among_what_was_not_trained():
             for method, steps, tuned, held_out, test in (
                 ("max", 4, 0, 80.0, 99.0), ("ltb", 4, 0, 81.0, 70.0), ("max", 2, 0, 60.0, 60.0),
                 ("qcfs", 2, 1, 99.0, 99.0), ("qcfs", 8, 1, 99.0, 99.0))]
-    assert [(row.method, row.num_steps) for row in best_of(rows)] == [("max", 2), ("ltb", 4)]
+    assert chosen([row._asdict() for row in rows]) == [2, 1]
 
 
 def changed(path, value):
@@ -286,6 +286,7 @@ def changed(path, value):
     (("activity", "b/kernel", "ac"), 54, "additions per inference"),
     (("activity", "b/kernel", "coding"), "morse", "coding must be one of"),
     (("activity",), {}, "expected the work of a layer, got none"),
+    (("chosen",), [0], "record.chosen: expected"),
     (("ann", "energy_pj"), {"ann_int8": "cheap"}, "expected an object, each value a list"),
 ])
 def test_a_record_that_contradicts_itself_is_refused(path, value, message):

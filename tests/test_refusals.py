@@ -84,3 +84,19 @@ def test_a_refusal_exits_2_with_one_line_and_a_defect_exits_1_with_its_traceback
     assert errors.startswith("error: [Errno 2]")
     status, output, errors = executed("1 + None")
     assert (status, output) == (1, "") and errors.startswith("Traceback")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_what_cannot_be_printed_is_no_defect():
+    program = "from experiments._cli import execute; execute(lambda: {'figure': 'x' * 100_000})"
+    command = [sys.executable, "-c", program]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True,
+                              env=environment, timeout=60)
+    assert done.returncode == 2 and done.stderr == "error: [Errno 28] No space left on device\n"
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env=environment)
+    process.stdout.close()  # as `| head` does
+    assert (process.wait(timeout=60), process.stderr.read()) == (0, "")
+    process.stderr.close()

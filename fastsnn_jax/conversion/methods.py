@@ -136,7 +136,7 @@ class Calibrated:
         others = tuple(axis for axis in range(value.ndim) if axis not in channels)
         value = _wide(value)
         size = jnp.abs(value) if is_signed(self, site) else jnp.maximum(value, 0)
-        extent = _EXTENTS[self.name](self, site, size, others)
+        extent = _EXTENTS[self.name](self, size, others)
         return jnp.where(extent == 0, 1.0, extent) / self.num_steps
 
     def encode(self, site: Site, feed: Mapping[str, Array], value: Array) -> Encoded:
@@ -211,15 +211,15 @@ def _spread(site: Site, each: Array, value: Array) -> Array:
     return lax.expand_dims(each, [axis for axis in range(value.ndim) if axis not in site.channels])
 
 
-def _largest(method: Calibrated, site: Site, size: Array, others: tuple[int, ...]) -> Array:
+def _largest(method: Calibrated, size: Array, others: tuple[int, ...]) -> Array:
     return jnp.max(size, axis=others)
 
 
-def _percentile(method: Calibrated, site: Site, size: Array, others: tuple[int, ...]) -> Array:
+def _percentile(method: Calibrated, size: Array, others: tuple[int, ...]) -> Array:
     return jnp.percentile(size, method.percentile, axis=others)
 
 
-def _least_square(method: Calibrated, site: Site, size: Array, others: tuple[int, ...]) -> Array:
+def _least_square(method: Calibrated, size: Array, others: tuple[int, ...]) -> Array:
     most = jnp.max(size, axis=others, keepdims=True)
     most = jnp.where(most == 0, 1.0, most)
 
@@ -233,7 +233,7 @@ def _least_square(method: Calibrated, site: Site, size: Array, others: tuple[int
     return shares[best] * jnp.squeeze(most, others)
 
 
-def _balanced(method: Calibrated, site: Site, size: Array, others: tuple[int, ...]) -> Array:
+def _balanced(method: Calibrated, size: Array, others: tuple[int, ...]) -> Array:
     """Gradient descent on the square of what the range cuts off, from 0 (equations 14 and 15)."""
     def update(_: Any, extent: Array) -> Array:
         beyond = jnp.maximum(size - extent, 0)
@@ -243,7 +243,7 @@ def _balanced(method: Calibrated, site: Site, size: Array, others: tuple[int, ..
     return jnp.squeeze(lax.fori_loop(0, LTB_UPDATES, update, start), others)
 
 
-_EXTENTS: dict[str, Callable[[Calibrated, Site, Array, tuple[int, ...]], Array]] = {
+_EXTENTS: dict[str, Callable[[Calibrated, Array, tuple[int, ...]], Array]] = {
     "max": _largest, "percentile": _percentile, "mse": _least_square, "ltb": _balanced,
     "qcfs": _least_square,
 }

@@ -4,8 +4,8 @@ from fastsnn_jax.record.convert import (
     Anytime,
     Conventional,
     Conversion,
-    best_of,
     build_convert_record,
+    chosen,
     conversion_table,
 )
 from fastsnn_jax.record.energy import energy_report
@@ -24,7 +24,7 @@ from fastsnn_jax.record.runs import format_record, validate_record
 
 __all__ = [
     "FILE_NAME", "Anytime", "Architecture", "Conventional", "Conversion", "Evaluation", "History",
-    "LossHistory", "RecordError", "SpikeTotals", "SynapseCounts", "best_of", "build_convert_record",
-    "build_lm_record", "build_mnist_record", "conversion_table", "energy_report", "environment",
-    "format_record", "load_record", "printable", "validate_record", "write_record",
+    "LossHistory", "RecordError", "SpikeTotals", "SynapseCounts", "build_convert_record",
+    "build_lm_record", "build_mnist_record", "chosen", "conversion_table", "energy_report",
+    "environment", "format_record", "load_record", "printable", "validate_record", "write_record",
 ]

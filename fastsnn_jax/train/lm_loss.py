@@ -68,7 +68,7 @@ def foretell(
     inputs = tokens[:, :-1]
     logits, activity = model.apply(params, inputs, train=True, rngs={"dropout": key})
     check(jnp.ndim(logits) == 3 and logits.shape[:2] == inputs.shape
-          and isinstance(activity, Mapping), "next_token_loss",
+          and isinstance(activity, Mapping), "language model loss",
           f"model.apply must return (logits [{inputs.shape[0]}, {inputs.shape[1]}, V], activity "
           "dict)", f"logits {jnp.shape(logits)} and {type(activity).__name__}")
     return logits, activity

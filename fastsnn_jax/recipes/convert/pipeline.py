@@ -31,8 +31,8 @@ from fastsnn_jax.record import (
     Anytime,
     Conventional,
     Conversion,
-    best_of,
     build_convert_record,
+    chosen,
     environment,
     write_record,
 )
@@ -167,14 +167,12 @@ def _run_model(
         held_out = spiking.validate(converted, calibrated, select)
         conversions.append(shown.conversion(method, steps, held_out))
         say(_told(conversions[-1], before))
-    chosen = best_of(conversions)[-1]  # at the largest N
+    best = conversions[chosen([entry._asdict() for entry in conversions])[-1]]  # at the largest N
     converted, calibrated = spiking.convert_network(
-        settled, model, variables, learn, chosen.method, chosen.num_steps
+        settled, model, variables, learn, best.method, best.num_steps
     )
-    early = spiking.stop_early(
-        converted, calibrated, dataset.test, chosen.method, chosen.num_steps
-    )
-    say(f"{chosen.method}, N = {chosen.num_steps}: {early.mean_planes:.2f} of {early.planes} "
+    early = spiking.stop_early(converted, calibrated, dataset.test)
+    say(f"{early.method}, N = {early.num_steps}: {early.mean_planes:.2f} of {early.planes} "
         f"planes settle an answer, {early.changed} answers differ")
     items = {"state": result.state, "variables": variables}
     if settled.fine_tune_epochs:

@@ -165,9 +165,7 @@ def validate(converted: Converted, variables: Any, examples: Examples) -> float:
     return scores(variables)["accuracy"]
 
 
-def stop_early(
-    converted: Converted, variables: Any, examples: Examples, method: str, num_steps: int
-) -> Anytime:
+def stop_early(converted: Converted, variables: Any, examples: Examples) -> Anytime:
     """Anytime inference over all examples: the planes it took, and whether the answers stood."""
     same = used = 0
     for start in range(0, len(examples.labels), network.EVAL_BATCH):
@@ -176,7 +174,8 @@ def stop_early(
         same += int((predicted == converted.apply(variables, x)[0].argmax(-1)).sum())
         used += int(planes.sum())
     samples = len(examples.labels)
-    return Anytime(method, num_steps, num_steps.bit_length(), used / samples, samples - same)
+    name, steps = converted.method.name, converted.method.num_steps
+    return Anytime(name, steps, steps.bit_length(), used / samples, samples - same)
 
 
 def _metrics(converted: Converted, names: list[str]) -> Callable:

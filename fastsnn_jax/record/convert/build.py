@@ -58,16 +58,6 @@ class Anytime(NamedTuple):
     changed: int
 
 
-def best_of(conversions: Sequence[Conversion]) -> list[Conversion]:
-    """For each N the conversion without training that is best on the held-out images."""
-    untrained = [entry for entry in conversions if not entry.fine_tune_epochs]
-    return [
-        max((entry for entry in untrained if entry.num_steps == steps),
-            key=lambda entry: entry.validation_accuracy)
-        for steps in sorted({entry.num_steps for entry in untrained})
-    ]
-
-
 def build_convert_record(
     *,
     config: Any,
@@ -123,7 +113,6 @@ def build_convert_record(
         "training_history": history,
         "ann": conventional._asdict(),
         "conversions": [entry._asdict() for entry in conversions],
-        "chosen": [conversions.index(entry) for entry in best_of(conversions)],
         "anytime": anytime._asdict(),
         "shown": shown,
         "report": report,

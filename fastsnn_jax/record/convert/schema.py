@@ -1,6 +1,6 @@
 """What ``record.json`` of a conversion run holds, and that its figures agree with each other."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastsnn_jax.energy.layer_counts import LayerCounts
@@ -79,8 +79,6 @@ def validate_convert(where: str, record: Any) -> None:
         inner = f"{where}.conversions[{index}]"
         check_tree(inner, entry, CONVERSION)
         check_length(f"{inner}.energy_pj", entry["energy_pj"], 3)
-    for place in record["chosen"]:
-        _check_entry(where, "chosen", place, record["conversions"])
     check_agreement(where, record, derived_figures(record))
     _check_activity(where, record)
 
@@ -90,17 +88,20 @@ def derived_figures(record: Mapping[str, Any]) -> dict[str, Any]:
 
         drop = accuracy of the conventional network - accuracy in spikes, in points
 
-    and the headline: the figures of the entry shown beside those of the conventional network.
+    the headline, which is the entry shown beside the conventional network, and the entries
+    that `chosen` names.
     Raises RecordError where there is no such entry, or one that lacks a figure.
     """
     rows, place, before = record["conversions"], record["shown"], record["ann"]["test_accuracy"]
-    _check_entry("record", "shown", place, rows)
+    if place >= len(rows):
+        raise RecordError(f"record.shown: expected an entry of {len(rows)}, got {place}")
     for index, row in enumerate(rows):
         check_tree(f"record.conversions[{index}]", row, MEASURED_CONVERSION, exact=False)
     drops = [before - row["test_accuracy"] for row in rows]
     row = rows[place]
     return {
         "conversions": [{"drop": drop} for drop in drops],
+        "chosen": chosen(rows),
         "metrics": {
             "ann_test_accuracy": before,
             "test_accuracy": row["test_accuracy"],
@@ -112,9 +113,17 @@ def derived_figures(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_entry(where: str, name: str, place: int, rows: list[Any]) -> None:
-    if place >= len(rows):
-        raise RecordError(f"{where}.{name}: expected an entry of {len(rows)}, got {place}")
+def chosen(conversions: Sequence[Mapping[str, Any]]) -> list[int]:
+    """For each N the place of the conversion without training that is best on held-out images."""
+    best: dict[int, int] = {}
+    for place, row in enumerate(conversions):
+        steps, accuracy = row["num_steps"], row["validation_accuracy"]
+        known = best.get(steps)
+        if not row["fine_tune_epochs"] and (
+            known is None or accuracy > conversions[known]["validation_accuracy"]
+        ):
+            best[steps] = place
+    return [best[steps] for steps in sorted(best)]
 
 
 def _check_activity(where: str, record: Mapping[str, Any]) -> None:
