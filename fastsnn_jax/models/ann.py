@@ -29,7 +29,7 @@ class AnnMLP(nn.Module):
     ((2, 3), ['dense', 'dense0'])
     """
 
-    features: tuple[int, ...] = (1600,)
+    features: tuple[int, ...] = (1280,)
     num_classes: int = 10
 
     @nn.compact

@@ -20,7 +20,7 @@ class ConvertConfig:
 
     Attributes:
       dataset: "auto" (MNIST where there is one, else digits), "mnist" or "digits".
-      model: "mlp" (784-1600-10), "cnn" (three convolutions with BatchNorm and pooling), or
+      model: "mlp" (784-1280-10), "cnn" (three convolutions with BatchNorm and pooling), or
         "both", one run each.
       methods: of conversion, see ``fastsnn_jax.conversion``.
       num_steps: N, the time steps to convert for.
