@@ -1,5 +1,7 @@
 """What a conversion finds, the same in every framework, and what it refuses."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,7 @@ from conversion_networks import (
 from helpers import assert_trees_equal
 from jax import lax
 
-from fastsnn_jax.conversion import convert
+from fastsnn_jax.conversion import anytime, convert
 from fastsnn_jax.conversion.program import Program
 
 WEIGHT = jnp.asarray(HIDDEN[:, :5])
@@ -144,6 +146,25 @@ WRITTEN = {
 def test_an_activation_is_known_however_it_is_written(kind):
     for function in WRITTEN[kind]:
         assert kinds(function) == [kind]
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_an_activation_is_known_though_a_vmap_turns_its_axes(kind):
+    for function in WRITTEN[kind]:
+        def each(w, x, function=function):
+            return jax.vmap(lambda sample: w @ function(w.T @ sample))(x)
+
+        found = Program.trace(each, WEIGHT, X, "activations").sites
+        assert [site.kind for site in found] == [kind]
+
+
+def test_a_value_beside_its_own_transpose_is_no_activation():
+    def each(w, x):
+        h = x @ w
+        return jnp.where(h > 0, h.T, 0) @ w.T
+
+    (site,) = Program.trace(each, WEIGHT, jnp.ones((5, 5)), "activations").sites
+    assert not site.converted and "no activation that is known" in site.reason
 
 
 def test_what_keeps_a_statistic_in_range_is_no_activation():
@@ -275,16 +296,19 @@ def test_thresholds_that_are_not_finite_are_refused():
     def overflowing(w, x):
         return jax.nn.relu(x @ w * 3e38 * 1e3) @ w.T
 
-    with pytest.raises(ValueError, match="values at site0:relu must be finite"):
-        convert(overflowing, WEIGHT, X, method="max")
+    for method in ("max", "dynamic_mean"):
+        with pytest.raises(ValueError, match="values at site0:relu must be finite"):
+            convert(overflowing, WEIGHT, X, method=method)
     snn = convert(*plain_mlp(), method="max")
     broken = snn.variables | {"sites": {
         name: {"threshold": jnp.float32(np.nan)} for name in snn.variables["sites"]
     }}
-    with pytest.raises(ValueError, match="thresholds of site0:relu must be finite"):
-        snn.apply(broken, X)
-    with pytest.raises(ValueError, match="thresholds must be"):
-        snn.apply(snn.variables | {"sites": {}}, X)
+    state = snn.rest(X)
+    for run in (snn.apply, lambda variables, x: snn.step(variables, state, x), partial(anytime, snn)):
+        with pytest.raises(ValueError, match="thresholds of site0:relu must be finite"):
+            run(broken, X)
+        with pytest.raises(ValueError, match="thresholds must be"):
+            run(snn.variables | {"sites": {}}, X)
 
 
 def test_a_branch_that_the_calibration_batch_does_not_take_stays_as_it_is():
@@ -300,6 +324,30 @@ def test_a_branch_that_the_calibration_batch_does_not_take_stays_as_it_is():
     assert len(activity) == 1
     with pytest.raises(ValueError, match="strict allows no leftovers, got .*tanh"):
         convert(apply, variables, x, method="max", num_steps=50, strict=True)
+
+
+@pytest.mark.parametrize("method", ["max", "dynamic_mean"])
+def test_a_branch_that_some_turns_of_a_scan_take_is_converted_by_those(method):
+    weights, kinds = jnp.asarray(dyadic(2, 4, 4)), jnp.array([0, 1])
+
+    def scanned(variables, x):
+        def layer(x, given):
+            weight, kind = given
+            return jax.lax.cond(kind == 0, jax.nn.relu, lambda x: x, x @ weight), None
+
+        return jax.lax.scan(layer, x, (variables, kinds))[0]
+
+    def written_out(variables, x):
+        return jax.nn.relu(x @ variables[0]) @ variables[1]
+
+    x = jnp.asarray(dyadic(5, 4))
+    some, all_ = (convert(each, weights, x, method=method) for each in (scanned, written_out))
+    np.testing.assert_array_equal(some.apply(weights, x)[0], all_.apply(weights, x)[0])
+    (ours,), (expected,) = some.report.sites, all_.report.sites
+    for name in ("threshold", "rate", "saturation", "spikes_per_synapse", "relative_error"):
+        assert getattr(ours, name) == pytest.approx(getattr(expected, name)), name
+    other = convert(scanned, weights, x, method=method, sites="synapses").report.sites
+    assert [site.macs for site in other] == [2 * 5 * 4 * 4]
 
 
 def test_a_function_may_insist_on_the_size_of_its_batch():

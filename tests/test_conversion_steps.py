@@ -241,6 +241,17 @@ def test_anytime_uses_all_planes_where_logits_tie():
     assert prediction.tolist() == [0, 0, 1] and planes.tolist() == [3, 1, 3]
 
 
+def test_anytime_knows_that_silent_neurons_stay_silent():
+    # One neuron for class 0, ten for class 1; 4 spikes are all there are, and come at once. Of 6,
+    # the 2 that are left could be of class 1: 4 - 2 is still ahead. Of 4 and 1 + 1 they are.
+    weights = (jnp.eye(11), jnp.zeros((11, 2)).at[0, 0].set(1).at[1:, 1].set(1))
+    x = jnp.zeros((3, 11)).at[:, 0].set(jnp.array([4.0, 6, 4])).at[2, 1:3].set(1)
+    snn = convert(lambda w, x: jax.nn.relu(x @ w[0]) @ w[1], weights, jnp.full((1, 11), 7.0),
+                  method="max", num_steps=7)
+    prediction, planes = anytime(snn, weights, x)
+    assert prediction.tolist() == [0, 0, 0] and planes.tolist() == [1, 1, 1]
+
+
 def test_anytime_refuses_a_softmax_at_the_end():
     network = classifier(1)
     snn = convert(lambda w, x: jax.nn.softmax(network.apply(w, x)), *network[1:])

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 
 from fastsnn_jax import jaxpr
 from fastsnn_jax._checks import check, fail
-from fastsnn_jax._typing import Array, Int, PyTree
+from fastsnn_jax._typing import Array, Float, Int, PyTree
 from fastsnn_jax.conversion.converted import Converted
 from fastsnn_jax.conversion.linear import is_linear
 from fastsnn_jax.conversion.methods import is_signed
 from fastsnn_jax.conversion.program import Program
 from fastsnn_jax.conversion.sites import Site
 
+CUTS = 16  # values of t, from 0 upward by a 16th of the largest d_j
 ROUNDING = 1e-5  # of the sum of |terms|: sums of float32 in another order differ by less
 
 
@@ -24,15 +25,20 @@ def anytime(
 ) -> tuple[Int[Array, " B"], Int[Array, " B"]]:
     """Classifies with as many bit planes of the last layer's input as it takes.
 
-    The logits are linear in the spikes of the last site, ``y = A (V s) + b``. After the first
-    planes the rest of ``|s_j|`` is at most r_j = min(2^(planes left) - 1, N - |s_j| so far), so
-    that logit k can come nearer to the best one by no more than
+    The logits are linear in the spikes of the last site, ``y = A (V s) + b``. One number a sample
+    goes ahead of the planes: R, the sum of all ``|s_j|``. After the first planes the rest of
+    ``|s_j|`` is at most r_j = min(2^(planes left) - 1, N - |s_j| so far), and all rests together
+    are what is left of R. One more of s_j brings logit k nearer to the best one by
 
-        sum_j V_j r_j max(0, g_j (A_kj - A_best,j))     g_j: the sign of s_j
-        sum_j V_j r_j |A_kj - A_best,j|                 where a signed neuron has not fired yet
+        d_j = V_j max(0, g_j (A_kj - A_best,j))     g_j: the sign of s_j
+        d_j = V_j |A_kj - A_best,j|                 where a signed neuron has not fired yet
 
-    A sample stops at the first plane after which every logit is farther away than that: its
-    prediction is that of all planes.
+    so that all of them bring it no nearer, by the duality of linear programs, than
+
+        t R + sum_j r_j max(0, d_j - t)             for any t >= 0
+
+    A sample stops at the first plane after which every logit is farther away than the least of
+    these over ``CUTS`` values of t: its prediction is that of all planes.
 
     Args:
       network: with logits ``[B, K]``, each sample's from its own spikes.
@@ -44,7 +50,7 @@ def anytime(
 
     Raises:
       ValueError: where the output is not ``[B, K]``, or no site comes to it by linear operations
-        alone: drop a softmax at the end.
+        alone: drop a softmax at the end. As ``network.apply`` does.
 
     >>> from fastsnn_jax.conversion import convert
     >>> variables = jnp.array([[1.0, 0.0], [0.0, 1.0]])
@@ -92,7 +98,7 @@ def _anytime(network: Converted, variables: PyTree, x: PyTree) -> tuple[Array, A
         side = jnp.where(known > 0, sign, 0.0 if signed else 1.0).reshape(reach.shape)
         gains = columns - columns[best, sample]
         gains = jnp.where(side == 0, jnp.abs(gains), jnp.maximum(gains * side, 0))
-        nearer = jnp.sum(gains * reach, axis=2).T + rounding[:, None]
+        nearer = _nearer(gains, reach, rest.reshape(len(logits), -1).sum(1)).T + rounding[:, None]
         return best, jnp.all((ahead > nearer) | (labels == best[:, None]), axis=1)
 
     planes = most.bit_length()
@@ -100,6 +106,19 @@ def _anytime(network: Converted, variables: PyTree, x: PyTree) -> tuple[Array, A
     best = best.at[-1].set(jnp.argmax(full, axis=1))  # after all planes that of apply itself
     used = jnp.argmax(decided.at[-1].set(True), axis=0)
     return best[used, sample], used.astype(jnp.int32) + 1
+
+
+def _nearer(
+    gains: Float[Array, "K B N"], reach: Int[Array, "B N"], spikes: Int[Array, " B"]
+) -> Float[Array, "K B"]:
+    """A bound on ``sum_j gains_j r_j`` where ``r_j <= reach_j`` and all r_j sum to ``spikes``."""
+    step = gains.max(axis=2) / CUTS
+
+    def bound(number: Array) -> Array:
+        cut = number * step
+        return cut * spikes + jnp.sum(reach * jnp.maximum(gains - cut[:, :, None], 0), axis=2)
+
+    return jax.lax.map(bound, jnp.arange(CUTS)).min(axis=0)
 
 
 def _columns(push: Callable, logits: Array, counts: Array, threshold: Array) -> Array:

@@ -63,9 +63,7 @@ class Converted:
           ValueError: where thresholds are not finite or not those of this network, or the
             function has other sites for an ``x`` of this shape.
         """
-        variables = self.split(variables)
-        self._check_thresholds(variables["sites"])
-        return self._apply(variables, x)
+        return self._apply(self.split(variables), x)
 
     def rest(self, x: PyTree, input_steps: int = 1) -> dict[str, Any]:
         """The state before the first step.
@@ -85,7 +83,7 @@ class Converted:
         Over `duration` steps the shares of the output add up to the output of `apply` for the sum
         of the shares of ``x``: bit for bit where the sums are exact, as those of dyadic numbers
         are, layerwise also with any nonlinear operation; else within rounding. A whole number,
-        such as a token, comes in the first step.
+        such as a token, comes in the first step. Raises ValueError as `apply` does.
         """
         return stepping.step(self, self.split(variables), state, x)
 
@@ -124,8 +122,12 @@ class Converted:
         return dataclasses.replace(self, coding=coding, report=self.report.written(coding))
 
     def split(self, variables: PyTree) -> dict[str, Any]:
-        """``{"model": ..., "sites": ...}``, with the calibrated thresholds where there are none."""
+        """``{"model": ..., "sites": ...}``, with the calibrated thresholds where there are none.
+
+        Raises ValueError where given thresholds are not finite or not those of this network.
+        """
         if isinstance(variables, Mapping) and set(variables) == {"model", "sites"}:
+            self._check_thresholds(variables["sites"])
             return dict(variables)
         return {"model": variables, "sites": self.variables["sites"]}
 

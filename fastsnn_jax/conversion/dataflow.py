@@ -7,7 +7,7 @@ kept: elementwise results made of data, and products with a parameter.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -39,23 +39,44 @@ class Signal:
     features: int | None = None
     binary: bool = False  # false and true as numbers: spikes already
     folded: tuple[str, ...] = ()  # what the product that made it took up
-    unary: dict["Signal", np.ndarray] = field(default_factory=dict)
+    unary: dict["Root", np.ndarray] = field(default_factory=dict)
     operands: Sequence["Signal"] = ()
     uses: list["Use"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.moves:
-            self.unary[self] = activations.PROBES
+            self.unary[Root(self)] = activations.PROBES
 
     @property
     def moves(self) -> bool:
         return self.origin > PARAMETER
+
+    def is_of(self, signal: "Signal | None") -> bool:
+        """Whether it is known as a function of that value."""
+        return any(root.signal is signal for root in self.unary)
 
     def passed_on(self, origin: int, nonnegative: bool = False) -> "Signal":
         """The same value beyond a border, with all who use it there."""
         other = Signal(origin, nonnegative=nonnegative)
         self.uses.append(Use(None, [other], linear=True))
         return other
+
+
+class Root(NamedTuple):
+    """A value that others are a function of, element by element.
+
+    Attributes:
+      signal: the value.
+      axes: of it, in the order of theirs; empty where the order is the same.
+    """
+
+    signal: Signal
+    axes: tuple[int, ...] = ()
+
+    def transposed(self, order: Sequence[int]) -> "Root":
+        """The same for a value whose axes are turned to ``order``."""
+        axes = tuple(self.axes[axis] if self.axes else axis for axis in order)
+        return Root(self.signal, () if axes == tuple(range(len(axes))) else axes)
 
 
 @dataclass(eq=False)
@@ -100,7 +121,7 @@ class Result:
         met, open_ = {self.signal}, [self.signal]
         while open_:
             for operand in open_.pop().operands:
-                if operand not in met and operand is not self.root and self.root in operand.unary:
+                if operand not in met and operand is not self.root and operand.is_of(self.root):
                     met.add(operand)
                     open_.append(operand)
         return met
@@ -189,6 +210,11 @@ class Finder:
         """What the result is a function of; its number where all operands are numbers."""
         if equation.primitive in _VIEWS:
             result.number = signals[0].number
+        if equation.primitive == "transpose":
+            order = equation.params["permutation"]
+            known = [(root.transposed(order), each) for root, each in signals[0].unary.items()]
+            result.unary = dict(known) | result.unary
+        if equation.primitive in _VIEWS:
             return
         if all(signal.number is not None for signal in signals):
             values = activations.at_probes(equation, [signal.number for signal in signals])
@@ -203,7 +229,7 @@ class Finder:
             values = activations.at_probes(equation, operands)
             if values is not None:
                 result.unary[root] = values
-        result.unary[result] = result.unary.pop(result)  # itself comes last
+        result.unary[Root(result)] = result.unary.pop(Root(result))  # itself comes last
 
     def place(self, equation: Equation, kind: str, aval: Any, operand: int | None) -> Place:
         """A place in the loops that the walk is in."""

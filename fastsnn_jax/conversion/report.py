@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -137,9 +138,11 @@ def measure(num_steps: int, site: Site, encoded: Encoded, value: Array) -> dict[
     value = value.astype(encoded.counts.dtype)
     spikes = {coding: spikes_of(encoded.counts, coding, num_steps) for coding in CODINGS}
     sums: dict[str, Any] = {
+        "runs": jnp.ones(()),  # a turn that takes another branch leaves zeros
         "error": jnp.sum(jnp.square(encoded.value(value.dtype) - value)),
         "power": jnp.sum(jnp.square(value)),
         "threshold": jnp.mean(encoded.threshold),
+        "not_finite": jnp.sum(~jnp.isfinite(value)),
         "clipped": jnp.sum(encoded.clipped) / max(value.size, 1),
         "spikes": {coding: jnp.mean(each) for coding, each in spikes.items()},
     }
@@ -160,18 +163,23 @@ def site_report(
     if sums is None:
         return SiteReport(*fields, folded=site.folded)
     read = jax.tree.map(lambda value: np.asarray(value, np.float64), dict(sums))
-    error = _ratio(read["error"].sum(), read["power"].sum())
-    spikes = {name: value.mean().item() for name, value in read["spikes"].items()}
+    error, runs = _ratio(read["error"].sum(), read["power"].sum()), int(read["runs"].sum())
+    mean = partial(_mean, runs=runs)
     additions = work = None
     if site.side is not None:
         fans = np.asarray(site.side.fan_outs, np.float64)[site.side.group_of]
         additions = {name: (value * fans).sum().item()
                      for name, value in read["spikes_by_fan_out"].items()}
-        work = math.prod(site.loops) * macs(site.side)
+        work = runs * macs(site.side)
     return SiteReport(
-        *fields, read["threshold"].mean().item(), error, read["clipped"].mean().item(), work,
-        spikes_by_coding=spikes, additions_by_coding=additions, folded=site.folded,
+        *fields, mean(read["threshold"]), error, mean(read["clipped"]), work,
+        spikes_by_coding=jax.tree.map(mean, read["spikes"]), additions_by_coding=additions,
+        folded=site.folded,
     ).written(coding, num_steps)
+
+
+def _mean(value: np.ndarray, runs: int) -> float:
+    return value.sum().item() / max(runs, 1)
 
 
 def output_error(original: PyTree, converted: PyTree) -> Array:

@@ -108,9 +108,9 @@ def _activations(finder: Finder) -> Iterator[Place]:
         if _is_copy(result.signal):
             continue
         for root, values in result.signal.unary.items():
-            kind = None if root is result.signal else activations.recognise(values)
+            kind = None if root.signal is result.signal else activations.recognise(values)
             if kind is not None:
-                result.root, result.place.kind = root, kind
+                result.root, result.place.kind = root.signal, kind
                 result.place.nonnegative |= kind in activations.NONNEGATIVE
                 found[result.signal] = result
                 break
@@ -137,7 +137,7 @@ def _activations(finder: Finder) -> Iterator[Place]:
 
 def _is_copy(signal: Signal) -> bool:
     return any(activations.is_identity(values) for root, values in signal.unary.items()
-               if root is not signal)
+               if root.signal is not signal)
 
 
 def _only_bent(signal: Signal) -> bool:
@@ -154,7 +154,7 @@ def _is_unknown(result: Result) -> bool:
     if result.linear:
         return False
     bent = [not activations.is_affine(values) for root, values in result.signal.unary.items()
-            if root is not result.signal]
+            if root.signal is not result.signal]
     return any(bent) if bent else result.place.equation.primitive not in ("mul", "div")
 
 

@@ -132,9 +132,12 @@ class _Workshop:
         """The conversion, with thresholds at each of the shares of what was calibrated."""
         found = jax.jit(partial(self.program.calibrate, method))(self.variables, self.batch)
         _check_thresholds(found)
-        program = self.program.leaving({name for name, feed in found.items() if _has_zeros(feed)})
+        program = self.program.leaving({name for name, feed in found.items() if _not_run(feed)})
         _check_sites(program.sites, self.strict, self.kind)
-        thresholds = {site.name: found[site.name] for site in program.converted}
+        thresholds = {
+            site.name: _in_every_turn(found[site.name], len(site.loops))
+            for site in program.converted
+        }
         moved = self.temporal == "differences"  # spikes are taken back
         coding = "ternary" if moved else trains.natural_coding(method, program.sites)
         measure = partial(report.measure, method.num_steps)
@@ -142,6 +145,8 @@ class _Workshop:
         for share in shares if jax.tree.leaves(thresholds) else (1.0,):
             scaled = jax.tree.map(lambda leaf, share=share: leaf * share, thresholds)
             output, sums = run(scaled, self.variables, self.batch)
+            for name, each in sums.items():
+                _check_finite(name, np.sum(each["not_finite"]) == 0)
             told = self._report(program.sites, method, coding, output, sums)
             yield Converted(
                 self.apply_fn, method, self.kind, coding, self.temporal, self.fold,
@@ -217,14 +222,26 @@ def _check_sites(found: tuple[Site, ...], strict: bool, kind: str) -> None:
     check(not strict or not left, "convert", "strict allows no leftovers", seen)
 
 
-def _has_zeros(feed: Mapping[str, Array]) -> bool:
+def _not_run(feed: Mapping[str, Array]) -> bool:
     """Whether a site was not run: a threshold is never 0, and what was not run left zeros."""
-    return any(not np.all(value) for value in jax.device_get(feed).values())
+    return any(not np.any(value) for value in jax.device_get(feed).values())
+
+
+def _in_every_turn(feed: Mapping[str, Array], loops: int) -> dict[str, Array]:
+    """The feed of a site; a turn of its loops that was not run has the largest of the others."""
+    def filled(value: Array) -> Array:
+        largest = jnp.max(value, axis=tuple(range(loops)), keepdims=True)
+        return jnp.where(value == 0, largest, value)
+
+    return jax.tree.map(filled, dict(feed))
 
 
 def _check_thresholds(thresholds: Mapping[str, Any]) -> None:
     for name, feed in jax.device_get(thresholds).items():
-        for value in feed.values():
-            check(bool(np.all(np.isfinite(value))), "convert",
-                  f"the values at {name} must be finite over the calibration batch",
-                  "a threshold that is not")
+        _check_finite(name, all(np.all(np.isfinite(value)) for value in feed.values()))
+
+
+def _check_finite(name: str, finite: Any) -> None:
+    check(bool(finite), "convert",
+          f"the values at {name} must be finite over the calibration batch", "NaN or infinity",
+          "look for NaN in the variables")
