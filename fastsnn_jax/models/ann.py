@@ -74,7 +74,7 @@ class AnnCNN(nn.Module):
     (2, 5)
     """
 
-    channels: tuple[int, ...] = (16, 32, 64)
+    channels: tuple[int, ...] = (32, 32, 64)
     num_classes: int = 10
 
     @nn.compact
