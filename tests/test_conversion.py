@@ -304,7 +304,8 @@ def test_thresholds_that_are_not_finite_are_refused():
         name: {"threshold": jnp.float32(np.nan)} for name in snn.variables["sites"]
     }}
     state = snn.rest(X)
-    for run in (snn.apply, lambda variables, x: snn.step(variables, state, x), partial(anytime, snn)):
+    ways = snn.apply, lambda variables, x: snn.step(variables, state, x), partial(anytime, snn)
+    for run in ways:
         with pytest.raises(ValueError, match="thresholds of site0:relu must be finite"):
             run(broken, X)
         with pytest.raises(ValueError, match="thresholds must be"):
