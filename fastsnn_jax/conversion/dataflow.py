@@ -210,11 +210,10 @@ class Finder:
         """What the result is a function of; its number where all operands are numbers."""
         if equation.primitive in _VIEWS:
             result.number = signals[0].number
-        if equation.primitive == "transpose":
-            order = equation.params["permutation"]
-            known = [(root.transposed(order), each) for root, each in signals[0].unary.items()]
-            result.unary = dict(known) | result.unary
-        if equation.primitive in _VIEWS:
+            if equation.primitive == "transpose":
+                order = equation.params["permutation"]
+                known = {root.transposed(order): each for root, each in signals[0].unary.items()}
+                result.unary = known | result.unary
             return
         if all(signal.number is not None for signal in signals):
             values = activations.at_probes(equation, [signal.number for signal in signals])
