@@ -26,9 +26,9 @@ def anytime(
     """Classifies with as many bit planes of the last layer's input as it takes.
 
     The logits are linear in the spikes of the last site, ``y = A (V s) + b``. One number a sample
-    goes ahead of the planes: R, the sum of all ``|s_j|``. After the first planes the rest of
+    goes ahead of the planes, the sum of all ``|s_j|``. After the first planes the rest of
     ``|s_j|`` is at most r_j = min(2^(planes left) - 1, N - |s_j| so far), and all rests together
-    are what is left of R. One more of s_j brings logit k nearer to the best one by
+    are R, what has not come of that sum. One more of s_j brings logit k nearer to the best one by
 
         d_j = V_j max(0, g_j (A_kj - A_best,j))     g_j: the sign of s_j
         d_j = V_j |A_kj - A_best,j|                 where a signed neuron has not fired yet
