@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-REPOSITORY = Path(__file__).resolve().parent.parent
+from processes import CHEAPLY, REPOSITORY
 
 
 def _keep_compiled_programs() -> None:
@@ -27,18 +26,16 @@ def _keep_compiled_programs() -> None:
 
 
 def _compile_cheaply() -> None:
-    """Tests run programs of a few numbers once: most of their time is compilation.
+    """Sets what is not set yet; users' own programs can be tested too, see CONTRIBUTING.md.
 
-    It takes 0.6 of it without the dear optimisations, and half of the rest with the plainer of
-    XLA's two emitters. A release that does not know their flag would end the process: another one
-    tries it. What is already set stays, so users' own programs can be tested, see CONTRIBUTING.md.
+    A release that does not know a flag of XLA would end the process: another one tries it.
     """
-    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    if "XLA_FLAGS" not in os.environ:
-        flags = {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}
+    unset = {name: value for name, value in CHEAPLY.items() if name not in os.environ}
+    if "XLA_FLAGS" in unset:
         trial = [sys.executable, "-c", "import jax; jax.devices()"]
-        if not subprocess.run(trial, env=os.environ | flags, capture_output=True).returncode:
-            os.environ |= flags
+        if subprocess.run(trial, env=os.environ | unset, capture_output=True).returncode:
+            del unset["XLA_FLAGS"]
+    os.environ |= unset
 
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

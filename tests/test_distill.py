@@ -2,11 +2,9 @@
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +13,7 @@ import optax
 import pytest
 import test_record_lm
 from lm_runs import TEXT, outcome
+from processes import environment
 
 import fastsnn_jax as fs
 from experiments import distill as experiment
@@ -34,8 +33,6 @@ from fastsnn_jax.train import (
     init_state,
     make_train_step,
 )
-
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 class Bigram:
@@ -377,7 +374,7 @@ def test_a_run_killed_while_its_student_learns_resumes_to_the_same_bits(
     out, said = tmp_path / "run", ""
     process = subprocess.Popen(
         [sys.executable, "-m", "experiments.distill", *flags, "--out", str(out)],
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, text=True, stderr=subprocess.PIPE)
+        env=environment(), text=True, stderr=subprocess.PIPE)
     while "epoch 2/" not in said.partition("the student")[2]:
         line = process.stderr.readline()
         assert line, said

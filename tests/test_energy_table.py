@@ -2,16 +2,15 @@
 
 import dataclasses
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import test_record
 import test_record_lm
+from processes import REPOSITORY, environment
 
 from experiments import energy_table
 from fastsnn_jax import cli
@@ -27,8 +26,6 @@ from fastsnn_jax.record import (
     write_record,
 )
 from fastsnn_jax.record.energy import LM_HEAD, health, layer_counts
-
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 # 4 inferences of 784-400-10 over 50 steps: 1640 input, 1000 hidden and 33 output spikes.
 IMAGES = {
@@ -277,7 +274,7 @@ def test_what_is_no_finished_run_is_refused(runs):
 def test_a_refusal_is_one_line_and_exit_status_2():
     command = [sys.executable, "-m", "experiments.energy_table", "--smoke", "--device", "nowhere"]
     done = subprocess.run(command, cwd=REPOSITORY, text=True, capture_output=True, timeout=120,
-                          env=os.environ | {"PYTHONPATH": str(REPOSITORY)})
+                          env=environment())
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: load_profile: expected one of h100-peak")
     assert len(done.stderr.splitlines()) == 1

@@ -1,7 +1,6 @@
 """The command line of ``experiments.spiking_lm``: in this process, and as a user meets it."""
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from lm_runs import outcome
+from processes import environment_of_runs
 
 from experiments import spiking_lm
 from fastsnn_jax import cli
@@ -19,7 +19,6 @@ from fastsnn_jax.recipes import lm, run_directory
 from fastsnn_jax.recipes.mnist import preset as mnist_preset
 from fastsnn_jax.record import load_record
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 TEXT = "To be, or not to be: that is the question. " * 20
 QUICK = ("--smoke", "--corpus", "hamlet.txt", "--steps", "2")
 HEADLINE = {  # what every run must end with
@@ -284,9 +283,9 @@ LONG = ("--smoke", "--corpus", "hamlet.txt", "--steps", "30", "--compare-ann")
 
 def start(directory, *arguments, **options):
     command = [sys.executable, "-m", "experiments.spiking_lm", *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "TFDS_DATA_DIR": "nowhere"}
-    return subprocess.Popen(command, cwd=directory, env=environment, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    return subprocess.Popen(command, env=environment_of_runs(TFDS_DATA_DIR="nowhere"), text=True,
+                            cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            **options)
 
 
 def command_line(directory, *arguments):

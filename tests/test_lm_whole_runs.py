@@ -1,12 +1,8 @@
 """Whole runs of the language-model recipe: other configurations, interruptions, eight devices."""
 
-import json
 import os
 import re
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +19,7 @@ from lm_runs import (
     outcome,
     run,
 )
+from processes import on_eight_devices
 
 from fastsnn_jax import load_run
 from fastsnn_jax.checkpoint import Checkpoints
@@ -172,15 +169,7 @@ print(json.dumps(outcomes))
 
 @pytest.fixture(scope="module")
 def eight():
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # how devices share is not one of them
-        "PYTHONPATH": str(Path(__file__).parent.parent),
-    }
-    done = subprocess.run([sys.executable, "-c", EIGHT], env=environment, text=True,
-                          capture_output=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return on_eight_devices(EIGHT)
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """The command line of ``experiments.mnist_lif``: in this process, and as a user meets it."""
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -21,12 +20,12 @@ from mnist_damage import (
     other_magic,
     write_mnist,
 )
+from processes import environment_of_runs
 
 from experiments import mnist_lif
 from fastsnn_jax import cli
 from fastsnn_jax.checkpoint import Checkpoints
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 QUICK = ("--dataset", "digits", "--smoke", "--num-steps", "6")
 HEADLINE = [
     "dataset", "selected_on", "test_accuracy", "best_val_accuracy", "epochs_trained",
@@ -241,9 +240,8 @@ def test_inspect_refuses_what_is_no_finished_run(finished, tmp_path):
 
 def start(*arguments, **options):
     command = [sys.executable, "-m", "experiments.mnist_lif", *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "TFDS_DATA_DIR": "nowhere"}
-    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, **options)
+    return subprocess.Popen(command, env=environment_of_runs(TFDS_DATA_DIR="nowhere"), text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
 def command_line(*arguments, **options):
@@ -253,7 +251,11 @@ def command_line(*arguments, **options):
     return process.returncode, output, errors
 
 
-@pytest.mark.parametrize("flag", [("--num-steps", "0"), ("--nonsense",), ("--out", "file/run")])
+@pytest.mark.parametrize("flag", [
+    ("--num-steps", "0"),
+    pytest.param(("--nonsense",), marks=pytest.mark.slow),
+    pytest.param(("--out", "file/run"), marks=pytest.mark.slow),
+], ids=" ".join)
 def test_bad_input_exits_2_with_one_line_on_standard_error(tmp_path, flag):
     (tmp_path / "file").touch()
     status, output, errors = command_line("--dataset", "digits", "--smoke", *flag)

@@ -1,17 +1,13 @@
 """Programs compiled from whole models: without counts nobody reads, and alike on eight devices."""
 
-import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from processes import on_eight_devices
 
 from fastsnn_jax.models import CNN, MLP
 from fastsnn_jax.neurons import lif
@@ -125,15 +121,7 @@ print(json.dumps(outcomes))
 
 @pytest.fixture(scope="module")
 def eight():
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # how devices share is not one of them
-        "PYTHONPATH": str(Path(__file__).parent.parent),
-    }
-    done = subprocess.run([sys.executable, "-c", EIGHT], env=environment, text=True,
-                          capture_output=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return on_eight_devices(EIGHT)
 
 
 @pytest.mark.slow

@@ -1,16 +1,14 @@
 """The tour: what each step must show, and that a step which fails is named."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from processes import environment
 
 from fastsnn_jax.recipes import tour
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 STEPS = ["environment", "language model", "training", "conversion", "energy", "scope"]
 
 
@@ -18,7 +16,7 @@ def command_line(directory, *arguments):
     """(exit status, standard output, standard error)"""
     command = [sys.executable, "-m", "experiments.oneclick", *map(str, arguments)]
     done = subprocess.run(command, cwd=directory, text=True, capture_output=True, timeout=300,
-                          env=os.environ | {"PYTHONPATH": str(REPOSITORY)})
+                          env=environment())
     return done.returncode, done.stdout, done.stderr
 
 

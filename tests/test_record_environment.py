@@ -62,8 +62,8 @@ def test_without_a_checkout_of_its_own_or_without_git_there_is_no_hash(tmp_path,
     assert git_hash(tmp_path) is None
 
 
-def test_importing_the_record_loads_no_heavy_package():
-    code = ("import sys, fastsnn_jax.record, fastsnn_jax.data\n"
+def test_importing_the_package_loads_no_heavy_one():
+    code = ("import sys, fastsnn_jax.record, fastsnn_jax.data, fastsnn_jax.scope\n"
             "print(sorted({'sklearn', 'tensorflow_datasets', 'orbax', 'matplotlib', 'PIL'} "
             "& set(sys.modules)))")
     root = Path(__file__).resolve().parents[1]

@@ -1,6 +1,5 @@
 """Which errors of an experiment are the user's to mend, in one line, and which are defects."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
+from processes import environment
 
 from fastsnn_jax.cli import is_refusal
 from fastsnn_jax.data import load_images
@@ -15,7 +15,6 @@ from fastsnn_jax.kernels.event_synapse import event_matmul
 from fastsnn_jax.neurons import lif
 from fastsnn_jax.recipes import mnist
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 INDEX, KERNEL = jnp.zeros((2, 3), jnp.int32), jnp.zeros((4, 5))
 
 
@@ -74,7 +73,7 @@ def executed(statement):
     """(exit status, standard output, standard error) of ``execute`` on an expression."""
     program = f"from experiments._cli import execute; execute(lambda: {statement})"
     done = subprocess.run([sys.executable, "-c", program], text=True, capture_output=True,
-                          env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, timeout=60)
+                          env=environment(), timeout=60)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -86,17 +85,17 @@ def test_a_refusal_exits_2_with_one_line_and_a_defect_exits_1_with_its_traceback
     assert (status, output) == (1, "") and errors.startswith("Traceback")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
 def test_what_cannot_be_printed_is_no_defect():
     program = "from experiments._cli import execute; execute(lambda: {'figure': 'x' * 100_000})"
     command = [sys.executable, "-c", program]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True,
-                              env=environment, timeout=60)
+                              env=environment(), timeout=60)
     assert done.returncode == 2 and done.stderr == "error: [Errno 28] No space left on device\n"
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               env=environment)
+                               env=environment())
     process.stdout.close()  # as `| head` does
     assert (process.wait(timeout=60), process.stderr.read()) == (0, "")
     process.stderr.close()

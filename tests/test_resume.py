@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 import train_toy
+from processes import environment
 
 from fastsnn_jax.checkpoint import CheckpointError, Checkpoints
 from fastsnn_jax.train import Interrupted, Journal, rows_of
@@ -22,8 +23,7 @@ SCRIPT = Path(train_toy.__file__)
 
 
 def start(*arguments):
-    environment = os.environ | {"PYTHONPATH": str(SCRIPT.parent.parent)}
-    return subprocess.Popen([sys.executable, SCRIPT, *map(str, arguments)], env=environment,
+    return subprocess.Popen([sys.executable, SCRIPT, *map(str, arguments)], env=environment(),
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

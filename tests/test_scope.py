@@ -184,11 +184,6 @@ def test_pictures_leave_pyplot_and_its_settings_alone():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-def test_importing_scope_does_not_import_matplotlib():
-    code = "import sys, fastsnn_jax.scope; assert 'matplotlib' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
-
-
 NAN = np.array([[0.5], [np.nan]])
 BAD = {
     "a history without a key": (lambda: scope.curves({"losses": [1.0]}), "history must hold"),

@@ -1,14 +1,10 @@
 """Splitting the batch over devices changes neither the result nor what has to travel."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from processes import on_eight_devices
 
 from fastsnn_jax.sharding import data_mesh, replicate, shard_batch
 
@@ -57,16 +53,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def eight():
-    here = Path(__file__).parent
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # how devices share is not one of them
-        "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]),
-    }
-    done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, text=True,
-                          capture_output=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return on_eight_devices(SCRIPT)
 
 
 @pytest.mark.slow
