@@ -179,6 +179,7 @@ def test_written_out_language_models_cost_what_xla_says(kind, which):
     assert looped.complete and abs(looped.coverage - 1) <= 0.01 and looped.flops >= flat.flops
 
 
+@pytest.mark.slow
 def test_the_synapses_of_a_network_are_its_weight_products():
     step, state, batch = mnist_step("dense")
     (_, (_, metrics)), counts = count(step)(state, batch)

@@ -105,6 +105,7 @@ def test_the_package_declares_the_command():
     assert cli.main is command.main
 
 
+@pytest.mark.slow
 def test_the_command_exits_2_with_one_line_on_bad_input():
     program = "from fastsnn_jax.cli import main; main(['train', 'mnist', '--epochs', 'two'])"
     done = subprocess.run([sys.executable, "-c", program], text=True, capture_output=True,

@@ -110,6 +110,7 @@ def test_every_network_steps(name, temporal):
     np.testing.assert_allclose(summed(snn, network, snn.variables), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_threshold_per_token_steps_layerwise():
     network = NETWORKS["transformer"]()
     snn = convert(*network, sites="synapses", num_steps=15).expand("bitwise")

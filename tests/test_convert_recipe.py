@@ -158,6 +158,7 @@ def test_the_multiply_adds_of_the_cnn_are_those_behind_its_pools():
 # Recalibration
 
 
+@pytest.mark.slow
 def test_recalibrated_statistics_are_those_of_the_spikes_layer_by_layer():
     model, shape = AnnCNN((2, 3), 4), (4, 8, 1)
     random = np.random.default_rng(0)

@@ -150,6 +150,7 @@ def test_a_student_has_the_weights_of_its_teacher_and_new_gates(teacher):
     assert new == {"gate_bias", "gate_down", "gate_up", "head_norm"}
 
 
+@pytest.mark.slow
 def test_ten_steps_on_one_batch_lower_the_loss_of_a_spiking_hybrid(teacher):
     student, params = make_student(distill.preset("smoke"), teacher, jax.random.key(1))
     loss_fn = distillation_loss(

@@ -226,7 +226,7 @@ def spikes_of(config):
     return counts, activity
 
 
-@pytest.mark.parametrize("coding", ["unary", "bitwise"])
+@pytest.mark.parametrize("coding", ["unary", pytest.param("bitwise", marks=pytest.mark.slow)])
 def test_additions_of_a_language_model_are_those_of_its_spikes(coding):
     model, variables = model_of(CONFIG), variables_of(CONFIG)
     counts, activity = spikes_of(CONFIG)

@@ -104,6 +104,7 @@ def test_the_images_pay_for_hidden_spikes_by_their_synapses_over_all_synapses():
     assert (np.asarray(into_hidden) != np.asarray(without)).any()
 
 
+@pytest.mark.slow
 def test_the_text_pays_for_every_synapse_it_drives():
     config = lm.preset("smoke", vocab_size=13, energy_weight=2.0)
     model = lm_network.build_model(config)

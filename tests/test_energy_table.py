@@ -271,6 +271,7 @@ def test_what_is_no_finished_run_is_refused(runs):
     assert f"{runs / 'text'}: record.activity" in refused(runs / "text")
 
 
+@pytest.mark.slow
 def test_a_refusal_is_one_line_and_exit_status_2():
     command = [sys.executable, "-m", "experiments.energy_table", "--smoke", "--device", "nowhere"]
     done = subprocess.run(command, cwd=REPOSITORY, text=True, capture_output=True, timeout=120,

@@ -26,6 +26,7 @@ def logits_of(config, variables, tokens):
     return jax.jit(model_of(config).apply)(variables, tokens)[0]
 
 
+@pytest.mark.slow
 def test_sliding_layers_with_room_for_the_text_change_nothing():
     tokens = tokens_of(BASE)
     config, variables = hybrid(attn_kind="sliding", window=tokens.shape[1])

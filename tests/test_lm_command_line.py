@@ -295,6 +295,7 @@ def command_line(directory, *arguments):
     return process.returncode, output, errors
 
 
+@pytest.mark.slow
 def test_bad_input_exits_2_with_one_line_on_standard_error(tmp_path):
     status, output, errors = command_line(tmp_path, *QUICK, "--window", "0")
     assert (status, output) == (2, "")

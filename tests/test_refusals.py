@@ -77,6 +77,7 @@ def executed(statement):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_a_refusal_exits_2_with_one_line_and_a_defect_exits_1_with_its_traceback():
     status, output, errors = executed("open('/no/such/file')")
     assert (status, output) == (2, "") and errors.count("\n") == 1

@@ -173,6 +173,7 @@ def test_a_failed_save_keeps_the_old_picture_and_leaves_nothing(tmp_path, monkey
     assert path.read_bytes() == b"old"
 
 
+@pytest.mark.slow
 def test_pictures_leave_pyplot_and_its_settings_alone():
     code = (
         "import sys, matplotlib; before = matplotlib.rcParams.copy()\n"
