@@ -332,7 +332,7 @@ def read_until(seen, process):
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_a_random_moment_resumes_to_the_same_bits(uninterrupted, tmp_path):
+def test_a_run_killed_and_stopped_in_its_twin_resumes_to_the_same_bits(uninterrupted, tmp_path):
     draw = random.Random(0)
     process = start(tmp_path, *LONG, "--out", "run")
     read_until(f"epoch {draw.randint(1, 3)}/", process)
@@ -340,23 +340,12 @@ def test_a_run_killed_at_a_random_moment_resumes_to_the_same_bits(uninterrupted,
     process.kill()
     process.communicate()
     assert not (tmp_path / "run" / "record.json").exists()
-    status, _, errors = command_line(tmp_path, "--resume", "run")
-    assert status == 0, errors
-    assert outcome(tmp_path / "run", "twin") == uninterrupted[0]
-
-
-@pytest.mark.slow
-def test_ctrl_c_exits_130_and_the_run_can_be_resumed(uninterrupted, tmp_path):
-    stops = {"epoch 2/": (*LONG, "--out", "run"), "the twin": ("--resume", "run")}
-    for seen, arguments in stops.items():
-        process = start(tmp_path, *arguments)
-        read_until(seen, process)
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
-        assert process.returncode == 130 and not output
-        assert "interrupted" in errors and "Traceback" not in errors
-        if seen == "epoch 2/":  # not while a program compiles
-            assert f"continue with --resume {tmp_path / 'run'}" in errors
+    process = start(tmp_path, "--resume", "run")
+    read_until("the twin", process)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and not output
+    assert "interrupted" in errors and "Traceback" not in errors
     status, output, errors = command_line(tmp_path, "--resume", "run")
     assert status == 0, errors
     assert outcome(tmp_path / "run", "twin") == uninterrupted[0]

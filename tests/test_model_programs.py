@@ -104,7 +104,7 @@ for name, synapse in (("mlp", "dense"), ("mlp", "event"), ("cnn", "dense")):
     mesh = data_mesh()
     compiled = Chunk(step, source.fetch, mesh).prepare(
         replicate(mesh, state), replicate(mesh, source.data(0)),
-        shard_batch(mesh, np.zeros((3, 16), np.int32), axis=1),
+        shard_batch(mesh, np.zeros((6, 16), np.int32), axis=1),
     )
     leaves = [jax.tree.leaves(jax.device_get(run.params)) for run in runs]
     outcomes[f"{name} {synapse}"] = {
