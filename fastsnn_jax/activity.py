@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from fastsnn_jax._checks import check, check_count
 from fastsnn_jax._typing import Array, Bool, Float, Int
+from fastsnn_jax.jaxpr import run_needed
 from fastsnn_jax.kernels.tally import Tally
 from fastsnn_jax.kernels.time_sum import sum_over_time
 from fastsnn_jax.spikes import SpikeTensor
@@ -194,9 +195,11 @@ def fan_out(synapse: Callable[[Array], Array], shape: tuple[int, ...]) -> Float[
     >>> fan_out(lambda s: s @ jnp.array([[1., 1.], [0., 1.]]), (2,))
     Array([2., 1.], dtype=float32)
     """
-    zeros = jnp.zeros(shape, jnp.float32)
-    output, pullback = jax.vjp(synapse, zeros)
-    return pullback(jnp.ones_like(output))[0]
+    def pulled_back() -> Array:
+        output, pullback = jax.vjp(synapse, jnp.zeros(shape, jnp.float32))
+        return pullback(jnp.ones_like(output))[0]
+
+    return run_needed(pulled_back)
 
 
 def synaptic_events(count: SpikeCount, fan_outs: Float[Array, " *N"]) -> Float[Array, " B"]:

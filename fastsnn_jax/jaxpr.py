@@ -116,6 +116,19 @@ def trace(function: Callable, *args: Any) -> tuple[ClosedJaxpr, Any]:
     return ClosedJaxpr(jaxpr, closed.consts), jax.tree.structure(shapes)
 
 
+def run_needed(function: Callable, *args: Any) -> Any:
+    """What ``function(*args)`` returns, without running what no output needs.
+
+    Operation by operation, so to the same bits. ``model.init`` runs the whole model for the shapes
+    of its parameters: of that, only their initial values are computed.
+
+    >>> [float(y) for y in run_needed(lambda x: (jnp.sin(x), [2 * x])[1], 1.0)]
+    [2.0]
+    """
+    closed, tree = trace(function, *args)
+    return tree.unflatten(jaxpr_as_fun(closed)(*jax.tree.leaves(args)))
+
+
 def evaluate(
     closed: ClosedJaxpr, operands: Sequence[Any], rules: Mapping[str, Rule], *, path: Path = (),
     name: str = "",

@@ -12,8 +12,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # 0.6 of it without the dear optimisations, and half of the rest with the plainer of XLA's emitters.
 PLAIN_EMITTER = "--xla_cpu_use_fusion_emitters=false"
 CHEAPLY = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": PLAIN_EMITTER}
-# A whole run runs its programs often: with a few optimisations it takes half as long.
-_FOR_RUNS = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
+# A run of many steps runs its programs often: with a few optimisations it takes half as long.
+_FOR_LONG_RUNS = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -21,12 +21,12 @@ def environment(**more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(REPOSITORY)} | more
 
 
-def environment_of_runs(**more: str) -> dict[str, str]:
-    """Environment of whole runs, which are compared with each other only."""
+def environment_of_long_runs(**more: str) -> dict[str, str]:
+    """Environment of runs of many steps, which are compared with each other only."""
     variables = environment(**more)
     if all(variables.get(name) == value for name, value in CHEAPLY.items()):
         variables.pop("JAX_DISABLE_MOST_OPTIMIZATIONS")
-        variables["XLA_FLAGS"] = f"{PLAIN_EMITTER} {_FOR_RUNS}"
+        variables["XLA_FLAGS"] = f"{PLAIN_EMITTER} {_FOR_LONG_RUNS}"
     return variables
 
 

@@ -1,4 +1,5 @@
-"""The jaxpr evaluator: every higher-order primitive, rules inside it, and what the tape sums."""
+"""The jaxpr evaluator: every higher-order primitive, rules inside it, and what the tape sums;
+and what runs of a function where only its outputs count."""
 
 from functools import partial
 
@@ -11,7 +12,10 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
 from fastsnn_jax import jaxpr
-from fastsnn_jax.jaxpr import Total, evaluate, total, trace, walk
+from fastsnn_jax.jaxpr import Total, evaluate, run_needed, total, trace, walk
+from fastsnn_jax.models import MLP, AnnCNN, build_model_from_config
+from fastsnn_jax.neurons import lif
+from fastsnn_jax.recipes.lm import preset as lm_preset
 from fastsnn_jax.surrogate import fast_sigmoid
 
 X = np.linspace(-1.5, 1.25, 6, dtype=np.float32).reshape(2, 3)
@@ -221,3 +225,43 @@ def test_a_walk_meets_equations_in_order_with_their_names():
         ("sin", (0, 0)), ("mul", (0, 1)), ("add", (1,)),
     ]
     assert [name for *_, name in met] == ["a", "a/b", "a/b", "a"]
+
+
+# What the outputs need
+
+
+INITIAL = {
+    "learned": (lambda: MLP((3, 2), lif(learn=("decay", "threshold"))), jnp.zeros((1, 1, 4))),
+    "normalised": (lambda: AnnCNN((2, 3), 2), jnp.zeros((1, 8, 8, 1))),
+    "language model": (lambda: build_model_from_config(lm_preset("smoke").model),
+                       jnp.zeros((1, 1), jnp.int32)),
+}
+
+
+@pytest.mark.parametrize("name", [
+    "learned", "normalised", pytest.param("language model", marks=pytest.mark.slow),
+])
+def test_initial_values_alone_are_those_of_init_to_the_bit(name):
+    make, x = INITIAL[name]
+    init, key = make().init, jax.random.key(3)
+    assert_trees_equal(run_needed(init, key, x), init(key, x))
+
+
+def test_what_no_output_needs_is_not_run():
+    ran = []
+
+    def told(x):
+        return jax.pure_callback(lambda x: ran.append(1) or np.float32(x), jnp.float32(0), x)
+
+    def function(x):
+        return {"double": 2 * x, "none": None}, told(x)
+
+    assert run_needed(lambda x: function(x)[0], jnp.float32(3)) == {"double": 6, "none": None}
+    assert not ran
+    run_needed(function, jnp.float32(3))
+    assert ran == [1]
+
+
+def test_what_a_function_refuses_is_refused_as_without():
+    with pytest.raises(ValueError, match="input must be"):
+        run_needed(MLP((3, 2)).init, jax.random.key(0), jnp.zeros(4))

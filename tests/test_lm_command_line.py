@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from lm_runs import outcome
-from processes import environment_of_runs
+from processes import environment
 
 from experiments import spiking_lm
 from fastsnn_jax import cli
@@ -283,7 +283,7 @@ LONG = ("--smoke", "--corpus", "hamlet.txt", "--steps", "30", "--compare-ann")
 
 def start(directory, *arguments, **options):
     command = [sys.executable, "-m", "experiments.spiking_lm", *map(str, arguments)]
-    return subprocess.Popen(command, env=environment_of_runs(TFDS_DATA_DIR="nowhere"), text=True,
+    return subprocess.Popen(command, env=environment(TFDS_DATA_DIR="nowhere"), text=True,
                             cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             **options)
 

@@ -20,7 +20,7 @@ from mnist_damage import (
     other_magic,
     write_mnist,
 )
-from processes import environment_of_runs
+from processes import environment_of_long_runs
 
 from experiments import mnist_lif
 from fastsnn_jax import cli
@@ -240,8 +240,9 @@ def test_inspect_refuses_what_is_no_finished_run(finished, tmp_path):
 
 def start(*arguments, **options):
     command = [sys.executable, "-m", "experiments.mnist_lif", *map(str, arguments)]
-    return subprocess.Popen(command, env=environment_of_runs(TFDS_DATA_DIR="nowhere"), text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    environment = environment_of_long_runs(TFDS_DATA_DIR="nowhere")
+    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, **options)
 
 
 def command_line(*arguments, **options):

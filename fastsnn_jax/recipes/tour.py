@@ -16,6 +16,7 @@ from fastsnn_jax.config import SNNConfig
 from fastsnn_jax.conversion import convert
 from fastsnn_jax.energy.report import report
 from fastsnn_jax.energy.text import joules
+from fastsnn_jax.jaxpr import run_needed
 from fastsnn_jax.models import TinyANN, build_model_from_config
 from fastsnn_jax.recipes import lm
 from fastsnn_jax.recipes.convert.work import Signal, count_work, dense_macs
@@ -126,7 +127,7 @@ def _conversion(tour: Tour) -> dict[str, Any]:
     """A network of values converted in one line: the same shapes, nearly the same values."""
     ann = TinyANN(hidden=_HIDDEN[tour.smoke], out_dim=_OUTPUTS)
     x = jax.random.normal(tour.key, (_BATCH, _TOKENS, _INPUTS))
-    variables = ann.init(tour.key, x)
+    variables = run_needed(ann.init, tour.key, x)
     snn = convert(ann.apply, variables, x)
     y, activity = snn.apply(variables, x)
     before = jnp.asarray(ann.apply(variables, x))

@@ -11,6 +11,7 @@ import optax
 from fastsnn_jax._typing import Array, Float, Int, Key, Params
 from fastsnn_jax.checkpoint import Checkpoints
 from fastsnn_jax.data import Examples
+from fastsnn_jax.jaxpr import run_needed
 from fastsnn_jax.losses import cross_entropy
 from fastsnn_jax.models import AnnCNN, AnnMLP
 from fastsnn_jax.recipes.convert.config import ConvertConfig
@@ -52,7 +53,8 @@ def train_network(
     by the batch and keeps none, and they are taken afterwards over training images.
     """
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
-    params = model.init(init_key, jnp.zeros((1, *learn.images.shape[1:])))["params"]
+    x = jnp.zeros((1, *learn.images.shape[1:]))
+    params = run_needed(model.init, init_key, x)["params"]
     source = rows_of(device_examples(learn))
     tx = optimiser(config.learning_rate, config, len(learn.labels), config.epochs or 1)
     statistics = make_statistics(model, learn.images[:STATISTICS_IMAGES])

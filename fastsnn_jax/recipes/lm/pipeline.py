@@ -15,6 +15,7 @@ from fastsnn_jax.activity import warn_unhealthy
 from fastsnn_jax.config import SNNConfig
 from fastsnn_jax.data import Corpus, Tokenizer, Windows, load_corpus, windows
 from fastsnn_jax.generation import Sampling, generate
+from fastsnn_jax.jaxpr import run_needed
 from fastsnn_jax.models import LanguageModel, build_model_from_config
 from fastsnn_jax.recipes.lm import network
 from fastsnn_jax.recipes.lm.config import LMConfig
@@ -227,7 +228,7 @@ def train_new(
     """
     config = work.config
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
-    params = model.init(init_key, jnp.zeros((1, 1), jnp.int32))
+    params = run_needed(model.init, init_key, jnp.zeros((1, 1), jnp.int32))
     evaluate = make_evaluation(next_token_sums(model), work.held_out, run_key)
     params, journal = train_windows(
         config, out, resume, model, params, network.make_loss(model, config), work.corpus,

@@ -13,6 +13,7 @@ from fastsnn_jax._typing import Array, Key, Params
 from fastsnn_jax.activity import Activity, fan_out
 from fastsnn_jax.data import Examples
 from fastsnn_jax.energy.objective import above_target, synaptic_operations
+from fastsnn_jax.jaxpr import run_needed
 from fastsnn_jax.losses import cross_entropy
 from fastsnn_jax.models import CNN, MLP
 from fastsnn_jax.neurons import lif, lif_preset
@@ -50,7 +51,8 @@ def build_model(config: MnistConfig) -> MLP | CNN:
 
 def init_params(config: MnistConfig, model: Any, image_shape: tuple[int, ...], key: Key) -> Params:
     """Fresh parameters; one dense step of input is enough to give every shape."""
-    return model.init(key, jnp.zeros((1, 1, *input_shape(config, image_shape))))["params"]
+    x = jnp.zeros((1, 1, *input_shape(config, image_shape)))
+    return run_needed(model.init, key, x)["params"]
 
 
 def input_shape(config: MnistConfig, image_shape: tuple[int, ...]) -> tuple[int, ...]:
