@@ -1,6 +1,7 @@
 """Parameters of a language model by path, ``blocks_0/ffn/up/kernel``."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -11,9 +12,14 @@ from fastsnn_jax.models import LanguageModel
 
 def expected_parameters(model: LanguageModel) -> dict[str, tuple[int, ...]]:
     """Shapes of a model's parameters."""
+    return dict(_shapes(model))
+
+
+@lru_cache(maxsize=16)  # every load and save asks
+def _shapes(model: LanguageModel) -> tuple[tuple[str, tuple[int, ...]], ...]:
     tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     variables = jax.eval_shape(model.init, jax.random.key(0), tokens)
-    return {path: leaf.shape for path, leaf in named_parameters(variables).items()}
+    return tuple((path, leaf.shape) for path, leaf in named_parameters(variables).items())
 
 
 def named_parameters(variables: Any) -> dict[str, Any]:
