@@ -119,7 +119,7 @@ def teacher():
                           attn_kind="softmax", spiking=False)
     model, draw = fs.build_model_from_config(config), np.random.default_rng(0)
     variables = nested({path: jnp.asarray(draw.normal(scale=0.3, size=shape), jnp.float32)
-                        for path, shape in expected_parameters(model).items()})
+                        for path, shape in expected_parameters(config).items()})
     return fs.pretrained.Pretrained(model, variables, config, None, ())
 
 

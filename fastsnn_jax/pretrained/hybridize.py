@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from fastsnn_jax._checks import check, check_choice, check_count, check_number
 from fastsnn_jax._typing import Key
 from fastsnn_jax.config import SNNConfig
-from fastsnn_jax.models import build_model_from_config
 from fastsnn_jax.nn.attention import half_life_bias
 from fastsnn_jax.pretrained.parameters import expected_parameters, named_parameters, nested
 from fastsnn_jax.pretrained.shards import shown
@@ -50,6 +49,7 @@ def hybridize(
 
     SpikingBrain, sections 3.1 and 3.2, arXiv:2509.05276.
 
+    >>> from fastsnn_jax import build_model_from_config
     >>> config = SNNConfig(vocab_size=11, d_model=8, n_heads=2, n_layers=2, d_ff=12, ffn="gated",
     ...                    attn_kind="softmax", spiking=False)
     >>> tokens = jnp.zeros((1, 1), int)
@@ -69,13 +69,13 @@ def hybridize(
           "half_lives must be the shortest and the longest", half_lives)
     old = named_parameters(variables)
     shapes = {path: leaf.shape for path, leaf in old.items()}
-    check(shapes == expected_parameters(build_model_from_config(config)), where,
+    check(shapes == expected_parameters(config), where,
           "variables must be those of config", shown([*shapes]))
     config = dataclasses.replace(
         config, attn_kind=attn_kind, window=window, window_inclusive=False, feature_map="relu",
         gate="decay", normalizer="rms",
     )
-    expected = expected_parameters(build_model_from_config(config))
+    expected = expected_parameters(config)
     dtype = old["embed/embedding"].dtype
     params = {
         path: old[path] if path in old else

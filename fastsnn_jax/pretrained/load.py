@@ -93,7 +93,7 @@ def load_pretrained(
         check(config.n_layers <= len(arrays), CONFIG_FILE,
               f"there must be at most as many layers as arrays, {len(arrays)}", config.n_layers)
         model = build_model_from_config(config)
-        expected = expected_parameters(model)
+        expected = expected_parameters(config)
     places = {path: place_of(architecture_of(fields), path) for path in expected}
     _check_arrays(directory, expected, places, arrays)
     tokenizer = _tokenizer(directory / TOKENIZER_FILE, config.vocab_size)

@@ -7,16 +7,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fastsnn_jax.models import LanguageModel
+from fastsnn_jax.config import SNNConfig
+from fastsnn_jax.models import build_model_from_config
 
 
-def expected_parameters(model: LanguageModel) -> dict[str, tuple[int, ...]]:
-    """Shapes of a model's parameters."""
-    return dict(_shapes(model))
+def expected_parameters(config: SNNConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes of the parameters of a configuration's model."""
+    return dict(_shapes(config))
 
 
 @lru_cache(maxsize=16)  # every load and save asks
-def _shapes(model: LanguageModel) -> tuple[tuple[str, tuple[int, ...]], ...]:
+def _shapes(config: SNNConfig) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    model = build_model_from_config(config)
     tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     variables = jax.eval_shape(model.init, jax.random.key(0), tokens)
     return tuple((path, leaf.shape) for path, leaf in named_parameters(variables).items())

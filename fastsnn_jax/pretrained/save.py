@@ -9,7 +9,6 @@ from typing import Any
 
 from fastsnn_jax.config import DTYPES, SNNConfig
 from fastsnn_jax.data.tokenizers import Tokenizer
-from fastsnn_jax.models import build_model_from_config
 from fastsnn_jax.pretrained.errors import faults_of, pretrained_error
 from fastsnn_jax.pretrained.hf_config import stop_tokens_of
 from fastsnn_jax.pretrained.hf_fields import published_fields
@@ -42,6 +41,7 @@ def save_pretrained(
         not those of the configuration.
 
     >>> import jax, tempfile
+    >>> from fastsnn_jax import build_model_from_config
     >>> config = SNNConfig(vocab_size=11, d_model=8, n_heads=2, n_layers=1, d_ff=12, ffn="gated",
     ...                    attn_kind="softmax", spiking=False)
     >>> tokens = jax.numpy.zeros((1, 1), int)
@@ -83,7 +83,7 @@ def save_pretrained(
 def _checked(directory: Path, config: SNNConfig, variables: Any) -> dict[str, Any]:
     """The parameters by path, those of the configuration."""
     params = named_parameters(variables)
-    expected = expected_parameters(build_model_from_config(config))
+    expected = expected_parameters(config)
     check_names(f"{directory}: variables against config", set(expected), set(params))
     faults = [
         f"{path} is {leaf.dtype}{list(leaf.shape)} and not {list(expected[path])} of "

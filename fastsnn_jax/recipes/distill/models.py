@@ -13,7 +13,6 @@ from fastsnn_jax._checks import check
 from fastsnn_jax._typing import Key, Params
 from fastsnn_jax.config import SNNConfig
 from fastsnn_jax.data import Tokenizer, load_tokenizer
-from fastsnn_jax.models import build_model_from_config
 from fastsnn_jax.pretrained import Pretrained, hybridize, load_pretrained
 from fastsnn_jax.pretrained.parameters import expected_parameters, named_parameters
 from fastsnn_jax.recipes.distill.config import DistillConfig
@@ -63,7 +62,7 @@ def make_student(
         )
     student = dataclasses.replace(student, spiking=config.spiking, k=config.k)
     shapes = {path: leaf.shape for path, leaf in named_parameters(variables).items()}
-    check(shapes == expected_parameters(build_model_from_config(student)), "distill",
+    check(shapes == expected_parameters(student), "distill",
           "the teacher must have no neurons that learn", repr(student.neuron))
     return student, jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), variables)
 
