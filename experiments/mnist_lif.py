@@ -1,7 +1,7 @@
 """Trains a surrogate-gradient LIF network on MNIST and records every spike.
 
     python -m experiments.mnist_lif                          best accuracy, 784-400-10, T=50
-    python -m experiments.mnist_lif --protocol few-events    under 50,000 synaptic events
+    python -m experiments.mnist_lif --protocol few-events    under 40,000 synaptic events
     python -m experiments.mnist_lif --protocol notebook      the MNIST notebook's own recipe
     python -m experiments.mnist_lif inspect DIR              print the record of a run
 

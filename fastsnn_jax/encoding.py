@@ -107,6 +107,46 @@ def latency(
     return (_steps(num_steps, start, x.ndim) == times).astype(x.dtype)
 
 
+def local_winners(
+    x: Float[ArrayLike, "B H W *C"], winners: int, block: tuple[int, int] = (2, 2)
+) -> Float[Array, "B H W *C"]:
+    """k winners take all within blocks of pixels: the largest of each are kept, the others zeroed.
+
+    Lateral inhibition before an encoder: neighbours that say nearly the same spend fewer spikes,
+    and each spike still tells its place. Of equal values the first wins, row by row.
+
+    Args:
+      x: images, floating; their sides are multiples of the block's.
+      winners: how many of each block are kept, >= 1; as many as a block has keep everything.
+      block: height and width of a block in pixels.
+
+    Raises:
+      ValueError: the blocks do not tile the images, or ``winners`` or a side is below 1.
+      TypeError: ``x`` is not floating.
+
+    >>> x = jnp.array([[[0.25, 0.5, 1.0, 1.0], [0.75, 0.0, 0.5, 0.0]]])
+    >>> local_winners(x, winners=1).tolist()
+    [[[0.0, 0.0, 1.0, 0.0], [0.75, 0.0, 0.0, 0.0]]]
+    """
+    x = jnp.asarray(x)
+    check_floating("local_winners", "input", x)
+    check_count("local_winners", "winners", winners)
+    for side in block:
+        check_count("local_winners", "block", side)
+    check(x.ndim >= 3, "local_winners", "input must be [B, H, W, *C]", x.shape)
+    batch, height, width, *channels = x.shape
+    check(height % block[0] == 0 and width % block[1] == 0, "local_winners",
+          f"height and width must be multiples of {block}", (height, width), "pad the images")
+    blocks = x.reshape(batch, height // block[0], block[0], width // block[1], block[1], -1)
+    blocks = blocks.transpose(0, 1, 3, 5, 2, 4)
+    values = blocks.reshape(*blocks.shape[:4], -1)
+    own, other = values[..., :, None], values[..., None, :]
+    earlier = np.tri(values.shape[-1], k=-1, dtype=bool)
+    ahead = ((other > own) | ((other == own) & earlier)).sum(-1)
+    kept = jnp.where(ahead < winners, values, 0).reshape(blocks.shape)
+    return kept.transpose(0, 1, 4, 2, 5, 3).reshape(x.shape)
+
+
 def delta(x: Float[ArrayLike, "T B *N"], *, threshold: float, signed: bool = True) -> Array:
     """Change detector on an input that already has time: +1 / -1 where it moved by ``threshold``.
 

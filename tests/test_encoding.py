@@ -118,6 +118,20 @@ def test_latency_fires_once_and_earlier_for_brighter_pixels():
     assert train.argmax(0).tolist()[0][:3] == [0, 2, 4]
 
 
+@pytest.mark.parametrize("winners", [1, 2, 5, 6, 9])
+def test_local_winners_are_the_largest_of_each_block_and_of_equal_ones_the_first(winners):
+    x = np.random.default_rng(0).integers(0, 4, (2, 4, 9, 5)).astype(np.float32) / 4
+    expected = np.zeros_like(x)
+    for sample, row, column, channel in np.ndindex(2, 2, 3, 5):
+        block = np.s_[sample, 2 * row : 2 * row + 2, 3 * column : 3 * column + 3, channel]
+        best = sorted(np.ndindex(2, 3), key=lambda place: -x[block][place])[:winners]
+        for place in best:
+            expected[block][place] = x[block][place]
+    found = encoding.local_winners(x, winners, (2, 3))
+    np.testing.assert_array_equal(found, expected)
+    assert bool((found == x).all()) == (winners >= 6)
+
+
 def test_delta_marks_changes_with_their_sign():
     x = jnp.array([[0.0], [0.5], [0.5], [0.25], [1.0]])
     assert encoding.delta(x, threshold=0.5)[:, 0].tolist() == [0, 1, 0, 0, 1]
@@ -142,6 +156,10 @@ def test_capacity_holds_the_fullest_rows():
     (lambda: encoding.poisson_events(KEY, jnp.ones((2, 3, 4)), 5, 8), r"must be \[B, N\]"),
     (lambda: encoding.latency(jnp.ones((2, 3)), 5, threshold=1.0), "threshold must be < 1"),
     (lambda: encoding.latency(jnp.ones((2, 3)), 5, threshold=float("nan")), "threshold"),
+    (lambda: encoding.local_winners(jnp.ones((2, 4, 3)), 1), r"multiples of \(2, 2\), got \(4, 3"),
+    (lambda: encoding.local_winners(jnp.ones((4, 4)), 1), r"must be \[B, H, W"),
+    (lambda: encoding.local_winners(jnp.ones((2, 4, 4)), 0), "winners must be >= 1"),
+    (lambda: encoding.local_winners(jnp.ones((2, 4, 4)), 1, (0, 2)), "block must be >= 1"),
     (lambda: encoding.delta(jnp.ones((2, 3)), threshold=0.0), "threshold must be > 0"),
     (lambda: encoding.delta(jnp.full((2, 3), jnp.nan), threshold=1.0), "input must be finite"),
     (lambda: encoding.poisson(KEY, jnp.full((2, 3), 1.5), 5), r"in \[0, 1\]"),
@@ -163,6 +181,8 @@ def test_a_jitted_function_may_close_over_its_input():
 def test_integer_input_is_refused():
     with pytest.raises(TypeError, match="floating"):
         encoding.poisson(KEY, jnp.ones((2, 3), jnp.int32), 5)
+    with pytest.raises(TypeError, match="floating"):
+        encoding.local_winners(jnp.ones((2, 4, 4), jnp.int32), 1)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])

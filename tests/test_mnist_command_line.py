@@ -88,8 +88,8 @@ def test_help_names_every_flag_with_its_default(capsys):
     assert not left.value.code
     for flag in ("--out", "--resume", "--seed", "--smoke", "--data-dir", "--config", "--dataset",
                  "--protocol", "--model", "--encoder", "--epochs", "--batch-size", "--num-steps",
-                 "--max-rate", "--latency-window", "--learning-rate", "--input-synapse",
-                 "--download"):
+                 "--max-rate", "--latency-window", "--latency-winners", "--learning-rate",
+                 "--input-synapse", "--download"):
         assert flag in output
     assert "(default: poisson)" in output and "(default: 80.0)" in output
     assert "640 training and 256 test images" in output and "four IDX files" in output

@@ -29,7 +29,8 @@ BAD_VALUES = [
         "dataset", "protocol", "model", "encoder", "input_synapse"
     ) for value in ("", "MNIST ", None, ["auto"], 1)),
     *((name, value, error) for name in (
-        "num_steps", "latency_window", "epochs", "batch_size", "inference_samples"
+        "num_steps", "latency_window", "latency_winners", "epochs", "batch_size",
+        "inference_samples",
     ) for value, error in (
         (0, ValueError), (-1, ValueError), (2.0, TypeError), ("2", TypeError), (True, TypeError),
     )),
@@ -42,6 +43,7 @@ BAD_VALUES = [
         "max_rate_hz", "threshold", "decay", "gain", "logit_scale", "learning_rate",
         "label_smoothing", "shift", "stretch", "latency_threshold",
     ) for value in ("1", True, None)),
+    ("latency_winners", 5, ValueError),
     ("max_rate_hz", 1000.5, ValueError), ("decay", 1.001, ValueError),
     *((name, value, ValueError) for name, most in (
         ("label_smoothing", 1.0), ("shift", 8.5), ("stretch", 0.6), ("latency_threshold", 1.0),

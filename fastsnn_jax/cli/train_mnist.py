@@ -18,7 +18,7 @@ from fastsnn_jax.train import stream_progress
 DESCRIPTION = """Trains a surrogate-gradient LIF network on MNIST and records every spike.
 
     {command}                          best accuracy, 784-400-10, T=50
-    {command} --protocol few-events    under 50,000 synaptic events
+    {command} --protocol few-events    under 40,000 synaptic events
     {command} --protocol notebook      the MNIST notebook's own recipe
     {command} inspect DIR              print the record of a run
 
@@ -37,6 +37,7 @@ _FLAGS: Flags = {
     "num_steps": ("num_steps", int, "time steps of 1 ms"),
     "max_rate": ("max_rate_hz", float, "Poisson rate of a white pixel in Hz"),
     "latency_window": ("latency_window", int, "steps over which latency spikes spread"),
+    "latency_winners": ("latency_winners", int, "how many of each 2 x 2 pixels may spike"),
     "learning_rate": ("learning_rate", float, "of Adam"),
     "energy_weight": ("energy_weight", float,
                       "price of the synaptic operations that training can save"),

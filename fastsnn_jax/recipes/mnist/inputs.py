@@ -70,6 +70,8 @@ def encode(
 ) -> Float[Array, "T B *N"] | SpikeTensor:
     """Spikes of images in [0, 1]: flat for the mlp, maps for the cnn; all T, or a window of it."""
     steps = config.num_steps if steps is None else steps
+    if config.encoder == "latency":
+        images = encoding.local_winners(images, config.latency_winners)
     x = images.reshape(len(images), -1) if config.model == "mlp" else images
     if config.encoder == "poisson":
         probability = x * _probability(config)

@@ -308,6 +308,6 @@ def _layer_activity(
 _FORMULAS = {
     "poisson": f"p = pixel * max_rate_hz / {MAX_RATE_HZ:g}",
     "latency": "one spike at round((1 - pixel) / (1 - threshold) * (window - 1)) if pixel >= "
-               "threshold",
+               "threshold and among the latency_winners brightest of its 2 x 2 block",
     "direct": "no spikes: pixel as current at every step",
 }
