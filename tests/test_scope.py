@@ -113,6 +113,16 @@ def test_membrane_shows_a_value_above_the_threshold():
     assert low <= 0 and top >= 7
 
 
+@pytest.mark.parametrize("scale", [0.5, 30.0])
+def test_membrane_far_above_the_threshold_keeps_its_spikes_and_ticks_apart(scale):
+    v = scale * np.array([[0.0], [1.0], [0.5]])
+    axes = scope.membrane(v, 1.0, v > 1).axes[0]
+    height = np.diff(axes.get_ylim())[0]
+    assert np.diff(axes.get_yticks())[0] > 0.25 * height
+    for (_, start), (_, end) in axes.collections[0].get_segments():
+        assert start > v.max() and end - start > 0.1 * height and end < axes.get_ylim()[1]
+
+
 def test_rate_histogram_counts_every_neuron_once():
     low, middle, high = scope.rate_histogram(RATES, RATES == 0, RATES == 1).axes
     assert [text.get_text() for text in (low.texts[0], high.texts[0])] == ["3", "2"]

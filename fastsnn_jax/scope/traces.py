@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_TRACES = 12
+_CLOSE_TICKS = 0.25  # of the span of a strip, where labels begin to touch
 
 
 def raster(
@@ -81,7 +82,7 @@ def membrane(
     Args:
       v: [T, N] membrane, N at most 12, in the unit of the threshold.
       threshold: one for all, or [N].
-      spikes: [T, N] zeros and ones; a spike is a bar above the threshold.
+      spikes: [T, N] zeros and ones; a spike is a bar above the trace.
       names: N names; ``neuron 0`` to N-1 where not given.
 
     Raises:
@@ -111,17 +112,19 @@ def membrane(
     strips = figure.subplots(neurons, 1, sharex=True, squeeze=False)[:, 0]
     for neuron, axes in enumerate(strips):
         level = levels[neuron]
-        low = min(0.0, float(v[:, neuron].min()))
-        bar = 0.3 * max(level - low, 1e-6)
+        low = min(0.0, level, float(v[:, neuron].min()))
+        high = max(level, float(v[:, neuron].max()))
+        span = max(high - low, 1e-6)
         axes.plot(np.arange(num_steps), v[:, neuron], color=BLUE, linewidth=1.5)
         axes.axhline(level, color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
         times = np.flatnonzero(fired[:, neuron])
-        axes.vlines(times, level, level + bar, color=VERMILLION, linewidth=1.8)
-        top = max(level + 1.3 * bar, float(v[:, neuron].max()))
-        axes.set_ylim(low - 0.08 * (top - low), top)
+        axes.vlines(times, high + 0.08 * span, high + 0.3 * span, color=VERMILLION, linewidth=1.8)
+        axes.set_ylim(low - 0.08 * span, high + 0.34 * span)
         last = neuron == neurons - 1
         dress(axes, x="time step" if last else "", y=names[neuron])
-        axes.set_yticks([0.0, level], ["0", f"{level:g}"])
+        # Where the threshold is too near 0 to be labelled beside it, the highest value is.
+        told = level if abs(level) > _CLOSE_TICKS * span else high
+        axes.set_yticks([0.0, told], ["0", f"{told:.3g}"])
         axes.tick_params(labelbottom=last)
     strips[0].set_title(
         "Membrane, threshold (dashed) and spikes (bars)", loc="left", fontsize=10,
