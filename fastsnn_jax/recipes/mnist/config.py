@@ -10,6 +10,7 @@ PROTOCOLS = ("default", "few-events", "notebook")
 MODELS = ("mlp", "cnn")
 ENCODERS = ("poisson", "latency", "direct")
 SYNAPSES = ("auto", "dense", "event")
+BLOCK_PIXELS = 4  # of 2 x 2 among which ``latency_winners`` may spike
 STEP_MS = 1.0  # one time step; so 1000 Hz is a spike at every step
 MAX_RATE_HZ = 1000.0 / STEP_MS
 MAX_STEPS = 100_000  # so that spikes per sample stay exact in float32
@@ -52,7 +53,7 @@ class MnistConfig:
     max_rate_hz: float = 80.0
     latency_threshold: float = 0.55
     latency_window: int = 10
-    latency_winners: int = 4
+    latency_winners: int = BLOCK_PIXELS
     threshold: float = 1.0
     decay: float = 0.9
     learn_decay: bool = True
@@ -82,8 +83,8 @@ class MnistConfig:
             "num_steps", "latency_window", "latency_winners", "batch_size", "inference_samples",
         ):
             check_count(where, name, getattr(self, name))
-        check(self.latency_winners <= 4, where, "latency_winners must be <= 4, a whole block",
-              self.latency_winners)
+        check(self.latency_winners <= BLOCK_PIXELS, where,
+              f"latency_winners must be <= {BLOCK_PIXELS}, all of a block", self.latency_winners)
         check(self.num_steps <= MAX_STEPS, where, f"num_steps must be <= {MAX_STEPS}",
               self.num_steps)
         check_count(where, "seed", self.seed, at_least=0)

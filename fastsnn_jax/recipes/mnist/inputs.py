@@ -10,7 +10,7 @@ from fastsnn_jax import encoding
 from fastsnn_jax._checks import check
 from fastsnn_jax._typing import Array, Float, Int, Key
 from fastsnn_jax.kernels.event_synapse import preferred_synapse
-from fastsnn_jax.recipes.mnist.config import STEP_MS, MnistConfig
+from fastsnn_jax.recipes.mnist.config import BLOCK_PIXELS, STEP_MS, MnistConfig
 from fastsnn_jax.spikes import SpikeTensor
 
 
@@ -70,7 +70,7 @@ def encode(
 ) -> Float[Array, "T B *N"] | SpikeTensor:
     """Spikes of images in [0, 1]: flat for the mlp, maps for the cnn; all T, or a window of it."""
     steps = config.num_steps if steps is None else steps
-    if config.encoder == "latency":
+    if config.encoder == "latency" and config.latency_winners < BLOCK_PIXELS:
         images = encoding.local_winners(images, config.latency_winners)
     x = images.reshape(len(images), -1) if config.model == "mlp" else images
     if config.encoder == "poisson":
