@@ -122,7 +122,7 @@ def local_winners(
 
     Raises:
       ValueError: the blocks do not tile the images, or ``winners`` or a side is below 1.
-      TypeError: ``x`` is not floating.
+      TypeError: ``x`` is not floating, ``block`` no pair or ``winners`` no int.
 
     >>> x = jnp.array([[[0.25, 0.5, 1.0, 1.0], [0.75, 0.0, 0.5, 0.0]]])
     >>> local_winners(x, winners=1).tolist()
@@ -131,6 +131,9 @@ def local_winners(
     x = jnp.asarray(x)
     check_floating("local_winners", "input", x)
     check_count("local_winners", "winners", winners)
+    if not isinstance(block, tuple):
+        raise TypeError(f"local_winners: block must be (height, width), got {block!r}")
+    check(len(block) == 2, "local_winners", "block must be (height, width)", block)
     for side in block:
         check_count("local_winners", "block", side)
     check(x.ndim >= 3, "local_winners", "input must be [B, H, W, *C]", x.shape)

@@ -160,6 +160,7 @@ def test_capacity_holds_the_fullest_rows():
     (lambda: encoding.local_winners(jnp.ones((4, 4)), 1), r"must be \[B, H, W"),
     (lambda: encoding.local_winners(jnp.ones((2, 4, 4)), 0), "winners must be >= 1"),
     (lambda: encoding.local_winners(jnp.ones((2, 4, 4)), 1, (0, 2)), "block must be >= 1"),
+    (lambda: encoding.local_winners(jnp.ones((2, 4, 4)), 1, (2, 2, 2)), "block must be .height"),
     (lambda: encoding.delta(jnp.ones((2, 3)), threshold=0.0), "threshold must be > 0"),
     (lambda: encoding.delta(jnp.full((2, 3), jnp.nan), threshold=1.0), "input must be finite"),
     (lambda: encoding.poisson(KEY, jnp.full((2, 3), 1.5), 5), r"in \[0, 1\]"),
@@ -183,6 +184,11 @@ def test_integer_input_is_refused():
         encoding.poisson(KEY, jnp.ones((2, 3), jnp.int32), 5)
     with pytest.raises(TypeError, match="floating"):
         encoding.local_winners(jnp.ones((2, 4, 4), jnp.int32), 1)
+
+
+def test_a_block_is_a_pair():
+    with pytest.raises(TypeError, match="block must be .height, width., got 2"):
+        encoding.local_winners(jnp.ones((2, 4, 4)), 1, 2)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
