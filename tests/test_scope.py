@@ -113,12 +113,13 @@ def test_membrane_shows_a_value_above_the_threshold():
     assert low <= 0 and top >= 7
 
 
-@pytest.mark.parametrize("scale", [0.5, 30.0])
-def test_membrane_far_above_the_threshold_keeps_its_spikes_and_ticks_apart(scale):
-    v = scale * np.array([[0.0], [1.0], [0.5]])
-    axes = scope.membrane(v, 1.0, v > 1).axes[0]
+@pytest.mark.parametrize(("scale", "threshold"), [(0.5, 0.25), (30.0, 1.0), (-65.0, -60.0)])
+def test_membrane_far_from_the_threshold_keeps_its_spikes_and_ticks_apart(scale, threshold):
+    v = scale * np.array([[0.9], [1.0], [0.95]])
+    axes = scope.membrane(v, threshold, v > threshold).axes[0]
+    assert len(axes.collections[0].get_segments()) >= 1
     height = np.diff(axes.get_ylim())[0]
-    assert np.diff(axes.get_yticks())[0] > 0.25 * height
+    assert abs(np.diff(axes.get_yticks())[0]) > 0.15 * height
     for (_, start), (_, end) in axes.collections[0].get_segments():
         assert start > v.max() and end - start > 0.1 * height and end < axes.get_ylim()[1]
 

@@ -113,7 +113,7 @@ def membrane(
     for neuron, axes in enumerate(strips):
         level = levels[neuron]
         low = min(0.0, level, float(v[:, neuron].min()))
-        high = max(level, float(v[:, neuron].max()))
+        high = max(0.0, level, float(v[:, neuron].max()))
         span = max(high - low, 1e-6)
         axes.plot(np.arange(num_steps), v[:, neuron], color=BLUE, linewidth=1.5)
         axes.axhline(level, color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
