@@ -14,7 +14,8 @@ import json
 import subprocess
 import sys
 import time
-from functools import partial
+from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from fastsnn_jax.recipes.mnist.network import spike_totals
 from fastsnn_jax.spikes import SpikeTensor
 from fastsnn_jax.train import init_state, make_train_step
 from fastsnn_jax.train.chunk import Chunk
+from fastsnn_jax.windows import sum_windows
 
 CALLS = ("train", "train_given", "infer", "infer_given")
 PEERS = ("notebook", "snntorch", "spikingjelly", "norse", "spyx", "snnax")
@@ -41,10 +43,12 @@ NUM_BATCHES = 16  # cycled through, as the peers do
 
 
 class Ours:
-    """The four calls on this library, each a chunk of ``STEPS_PER_CALL`` steps."""
+    """The four calls on this library, each a chunk of steps; ``walk`` runs a network over T."""
 
-    def __init__(self, batch_size: int, num_steps: int):
-        self.batch_size, self.num_steps = batch_size, num_steps
+    def __init__(self, batch_size: int, num_steps: int, walk: Callable = sum_windows,
+                 calls: tuple[str, ...] = CALLS):
+        self.batch_size, self.num_steps, self.walk = batch_size, num_steps, walk
+        self.steps_per_call = -(-STEPS_PER_CALL * 50 // num_steps)
         images, labels = common.digit_like(batch_size * NUM_BATCHES, 0)
         busiest = float(images.sum(1).max()) * common.SPIKE_PROBABILITY
         self.capacity = encoding.event_capacity(busiest, common.NUM_INPUTS)
@@ -52,37 +56,51 @@ class Ours:
         images = images.reshape(NUM_BATCHES, batch_size, -1)
         labels = labels.reshape(NUM_BATCHES, batch_size).astype(np.int32)
         self.images = (jnp.asarray(images), jnp.asarray(labels))
-        given = [self.encode(jax.random.key(i), images[i]).data for i in range(NUM_BATCHES)]
-        self.given = (jnp.stack(given), jnp.asarray(labels))
         self.params = self.model.init(jax.random.key(0), jnp.zeros((1, 1, 784)))["params"]
         self.tx = optax.chain(
             optax.clip_by_global_norm(common.MAX_NORM),
             optax.add_decayed_weights(common.WEIGHT_DECAY), optax.adam(common.LEARNING_RATE),
         )
-        self.programs = {name: self.program(name) for name in CALLS}
+        self.programs = {name: self.program(name) for name in calls}
 
-    def encode(self, key, images):
+    @cached_property
+    def given(self):
+        """Event lists ``[NUM_BATCHES, T, B, K]`` and labels."""
+        images, labels = self.images
+        trains = [self.encode(jax.random.key(i), image, 0, self.num_steps).data
+                  for i, image in enumerate(images)]
+        return jnp.stack(trains), labels
+
+    def encode(self, key, images, start, steps):
         return encoding.poisson_events(
-            key, images * common.SPIKE_PROBABILITY, self.num_steps, self.capacity
+            key, images * common.SPIKE_PROBABILITY, steps, self.capacity, start=start
         )
 
     def forward(self, given: bool, params, data, key):
-        spikes = (SpikeTensor.from_event(data, common.NUM_INPUTS) if given
-                  else self.encode(key, data))
-        return self.model.apply({"params": params}, spikes)
+        def run(params, state, start, steps):
+            if given:
+                events = jax.lax.dynamic_slice_in_dim(data, start, steps)
+                spikes = SpikeTensor.from_event(events, common.NUM_INPUTS)
+            else:
+                spikes = self.encode(key, data, start, steps)
+            return self.model.apply({"params": params}, state, spikes, method="run")
+
+        rest = self.model.rest(self.batch_size, (common.NUM_INPUTS,))
+        return self.walk(run, params, rest, self.num_steps)[1]
+
+    def loss(self, given: bool, params, batch, key):
+        """Loss and sums of one batch, as `make_train_step` takes them."""
+        logits, activity = self.forward(given, params, batch[0], key)
+        hits = (logits.argmax(-1) == batch[1]).sum(dtype=jnp.int32)
+        spikes = spike_totals(self.model, activity, jnp.ones(self.batch_size, bool))
+        sums = {"correct": hits, "samples": jnp.int32(self.batch_size), "spikes": spikes}
+        return cross_entropy(logits, batch[1]).mean(), sums
 
     def program(self, name: str):
-        """Compiled ``(params) -> seconds`` for one chunk of the call ``name``."""
+        """Compiled ``(params) -> seconds`` for one chunk of the call ``name``: of one step."""
         given = name.endswith("given")
         data = self.given if given else self.images
-        everyone = jnp.ones(self.batch_size, bool)
-
-        def loss_fn(params, batch, key):
-            logits, activity = self.forward(given, params, batch[0], key)
-            hits = (logits.argmax(-1) == batch[1]).sum(dtype=jnp.int32)
-            sums = {"correct": hits, "samples": jnp.int32(self.batch_size),
-                    "spikes": spike_totals(self.model, activity, everyone)}
-            return cross_entropy(logits, batch[1]).mean(), sums
+        loss_fn = partial(self.loss, given)
 
         def infer(state, batch):
             key = jax.random.fold_in(jax.random.key(0), state.step)
@@ -91,21 +109,22 @@ class Ours:
 
         step = make_train_step(loss_fn, self.tx) if name.startswith("train") else infer
         chunk = Chunk(step, lambda data, i: jax.tree.map(lambda a: a[i], data))
-        order = jnp.arange(STEPS_PER_CALL) % NUM_BATCHES
+        steps = self.steps_per_call
+        order = jnp.arange(steps) % NUM_BATCHES
         # The chunk donates its state, so every call starts from its own copy.
         fresh = partial(init_state, jax.tree.map(jnp.copy, self.params), self.tx)
 
         def call() -> float:
             state = jax.block_until_ready(jax.tree.map(jnp.copy, fresh(jax.random.key(1))))
             start = time.perf_counter()
-            state, (losses, sums) = jax.device_get(chunk(state, data, order, 0, STEPS_PER_CALL))
+            state, (losses, sums) = jax.device_get(chunk(state, data, order, 0, steps))
             seconds = time.perf_counter() - start
-            spikes = {k: int(v[STEPS_PER_CALL - 1]) for k, v in sums["spikes"].items()}
-            if not np.isfinite(losses[:STEPS_PER_CALL]).all() or min(
+            spikes = {k: int(v[steps - 1]) for k, v in sums["spikes"].items()}
+            if not np.isfinite(losses[:steps]).all() or min(
                 spikes[k] for k in ("input", "hidden", "output")
             ) <= 0:
                 raise SystemExit(f"{name}: not a network at work: {spikes}")
-            return seconds / STEPS_PER_CALL
+            return seconds / steps
 
         return call
 

@@ -33,19 +33,25 @@ def unroll(
     >>> unroll(total, None, jnp.float32(0), jnp.array([1.0, 2.0, 3.0]))[1]
     Array([1., 3., 6.], dtype=float32)
     """
-    shapes = [jax.numpy.shape(leaf) for leaf in jax.tree.leaves(inputs)]
-    check(bool(shapes), "unroll", "inputs must hold at least one array", inputs)
-    for shape in shapes:
-        check(
-            len(shape) > 0, "unroll", "every input needs T as its axis 0", f"shape {shape}",
-            "stack or broadcast the input over time",
-        )
-    lengths = sorted({shape[0] for shape in shapes})
-    check(len(lengths) == 1, "unroll", "inputs must agree on T, their axis 0", f"lengths {lengths}")
-    check(lengths[0] > 0, "unroll", "inputs must have at least one time step", f"shapes {shapes}")
+    time_steps("unroll", inputs)
 
     def body(state, x):
         return step(params, state, x)
 
     # Inside a scan the barriers against common-subexpression elimination only cost time.
     return jax.lax.scan(jax.checkpoint(body, prevent_cse=False) if remat else body, state, inputs)
+
+
+def time_steps(where: str, inputs: PyTree) -> int:
+    """T of a pytree whose leaves all have it as axis 0; raises as `unroll`, in ``where``'s name."""
+    shapes = [jax.numpy.shape(leaf) for leaf in jax.tree.leaves(inputs)]
+    check(bool(shapes), where, "inputs must hold at least one array", inputs)
+    for shape in shapes:
+        check(
+            len(shape) > 0, where, "every input needs T as its axis 0", f"shape {shape}",
+            "stack or broadcast the input over time",
+        )
+    lengths = sorted({shape[0] for shape in shapes})
+    check(len(lengths) == 1, where, "inputs must agree on T, their axis 0", f"lengths {lengths}")
+    check(lengths[0] > 0, where, "inputs must have at least one time step", f"shapes {shapes}")
+    return lengths[0]

@@ -1,4 +1,4 @@
-"""Long T in windows: the whole network, encoder included, is one step of `unroll`."""
+"""Long T in windows: the whole network, encoder included, is one step of `unroll_windows`."""
 
 from functools import cache, partial
 
@@ -11,7 +11,7 @@ from helpers import assert_trees_close, assert_trees_equal
 from fastsnn_jax.encoding import poisson, poisson_events
 from fastsnn_jax.models import CNN, MLP
 from fastsnn_jax.neurons import lif
-from fastsnn_jax.unroll import unroll
+from fastsnn_jax.windows import unroll_windows
 
 B, CLASSES = 3, 4
 NEURON = lif(0.5, learn=("decay",))
@@ -42,7 +42,7 @@ def at_once(model, encode, num_steps, variables, probability):
 
 
 def in_windows(model, encode, num_steps, window, variables, probability):
-    """The same, a window of time after the other; only the states between them are kept."""
+    """The same, a window of time after the other."""
 
     def step(variables, state, start):
         spikes = encode(KEY, probability, window, start=start)
@@ -50,7 +50,7 @@ def in_windows(model, encode, num_steps, window, variables, probability):
 
     rest = model.rest(len(probability), probability.shape[1:])
     starts = jnp.arange(0, num_steps, window)
-    outputs = unroll(step, variables, rest, starts, remat=True)[1]
+    outputs = unroll_windows(step, variables, rest, starts)[1]
     return jax.tree.map(lambda leaf: leaf.sum(0), outputs)
 
 
@@ -90,7 +90,7 @@ def gradient_bytes(run, *steps):
 
 @pytest.mark.slow
 def test_memory_of_the_gradient_does_not_grow_with_the_number_of_windows():
-    short, long = (gradient_bytes(in_windows, num_steps, 50) for num_steps in (400, 1600))
-    assert short > 4 * 50 * 8 * 400  # the figure holds a window's membranes at least
+    short, long = (gradient_bytes(in_windows, num_steps, 25) for num_steps in (400, 1600))
+    assert short > 4 * 400 * 8 * 400  # the figure holds the membranes at least
     assert long <= 1.5 * short
     assert gradient_bytes(at_once, 1600) > 5 * long  # what windows are for

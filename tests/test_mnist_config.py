@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from fastsnn_jax import windows
 from fastsnn_jax.activity import SpikeCount
 from fastsnn_jax.config import read_fields
 from fastsnn_jax.encoding import event_capacity, latency
@@ -367,7 +368,7 @@ def test_our_protocols_take_adam_with_cosine_decay_to_zero():
     "poisson", *(pytest.param(name, marks=pytest.mark.slow) for name in ("latency", "direct")),
 ])
 def test_a_long_run_in_windows_equals_the_run_at_once(encoder):
-    config = preset(encoder=encoder, num_steps=2 * network.WINDOW + 7, latency_window=60)
+    config = preset(encoder=encoder, num_steps=2 * windows.WINDOW + 7, latency_window=60)
     images = np.random.default_rng(0).random((2, 4, 3, 1)).astype(np.float32)
     model = network.build_model(config)
     params = jax.jit(lambda key: network.init_params(config, model, (4, 3, 1), key))(

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from fastsnn_jax._typing import Array, Bool, Int
 
 BITS = 32
+_SLOTS = 4  # searched at once
 
 
 def pack_words(
@@ -55,20 +56,29 @@ def words_to_events(
     before = [jnp.zeros_like(popcount[0])]  # set bits in the words before this one
     for w in range(words.shape[0]):
         before.append(before[-1] + popcount[w])
-    slot = jnp.arange(capacity, dtype=jnp.int32).reshape(-1, *[1] * (words.ndim - 1))
-    word = jnp.zeros((capacity, *words.shape[1:]), jnp.uint32)
-    rank = jnp.zeros(word.shape, jnp.int32)
-    channel = jnp.zeros(word.shape, jnp.int32)
-    for w in range(words.shape[0]):
-        reached = before[w] <= slot
-        word = jnp.where(reached, words[w], word)
-        rank = jnp.where(reached, slot - before[w], rank)
-        channel = jnp.where(reached, w * BITS, channel)
-    for half in (16, 8, 4, 2, 1):
-        low = jax.lax.population_count(word & jnp.uint32((1 << half) - 1)).astype(jnp.int32)
-        above = rank >= low
-        rank = jnp.where(above, rank - low, rank)
-        word = jnp.where(above, word >> half, word)
-        channel = jnp.where(above, channel + half, channel)
-    index = jnp.where(slot < before[-1], channel, num_channels)
+
+    def channel_of(slot: Int[Array, "G *rows"]) -> Int[Array, "G *rows"]:
+        shape = (len(slot), *words.shape[1:])
+        word, rank = jnp.broadcast_to(words[0], shape), jnp.broadcast_to(slot, shape)
+        # Counted, not selected among constants: a scan's gradient would store each one in full.
+        number = jnp.zeros_like(rank)
+        for w in range(1, words.shape[0]):
+            reached = before[w] <= slot
+            word = jnp.where(reached, words[w], word)
+            rank = jnp.where(reached, slot - before[w], rank)
+            number += reached
+        channel = number * BITS
+        for half in (16, 8, 4, 2, 1):
+            low = jax.lax.population_count(word & jnp.uint32((1 << half) - 1)).astype(jnp.int32)
+            above = rank >= low
+            rank = jnp.where(above, rank - low, rank)
+            word = jnp.where(above, word >> half, word)
+            channel += half * above
+        return num_channels + (slot < before[-1]) * (channel - num_channels)
+
+    # A loop, not one expression: XLA would search again for everything that reads the index.
+    groups = -(-capacity // _SLOTS)
+    slot = jnp.arange(groups * _SLOTS, dtype=jnp.int32)
+    slot = slot.reshape(groups, _SLOTS, *[1] * (words.ndim - 1))
+    index = jax.lax.map(channel_of, slot).reshape(-1, *words.shape[1:])[:capacity]
     return jnp.moveaxis(index, 0, -1), jnp.maximum(before[-1] - capacity, 0)

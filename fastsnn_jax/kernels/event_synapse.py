@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from fastsnn_jax._checks import check, fail
 from fastsnn_jax._typing import Array, Float, Int, Shaped
+from fastsnn_jax.windows import keep
 
 DENSITY_LIMIT_CPU = 0.07  # where forward and gradient cross; benchmarks/event_synapse.py
 # Measured at the default recipe's [3200, 784] x [784, 400], 8 events a row, two shared cores, jax
@@ -56,7 +57,8 @@ def event_matmul(
         return jnp.zeros(shape, jnp.int32 if integer else kernel.dtype)
     # Slot first: each pass of the loop reads one contiguous row of `slots`.
     slots = jnp.moveaxis(index, -1, 0).reshape(index.shape[-1], -1).astype(jnp.int32)
-    slots = jnp.where(slots < 0, len(kernel), slots)  # jax would count from the end
+    # Unsigned, what is negative is large: jax would count it from the end.
+    slots = jnp.minimum(slots.astype(jnp.uint32), len(kernel)).astype(jnp.int32)
     return (_gather_sum if integer else _event_matmul)(slots, kernel).reshape(shape)
 
 
@@ -78,7 +80,8 @@ def _event_matmul(slots: Int[Array, "K R"], kernel: Float[Array, "N M"]) -> Floa
 
 
 def _forward(slots, kernel):
-    # Of the kernel only shape and dtype are needed, so an empty slice of it is kept.
+    slots = keep(slots)
+    # Of the kernel only shape and dtype are needed, so an empty slice of it is stored.
     return _event_matmul(slots, kernel), (slots, kernel[:, :0])
 
 

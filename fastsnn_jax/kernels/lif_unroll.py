@@ -21,6 +21,7 @@ from jax import lax
 from fastsnn_jax._checks import check, check_floating
 from fastsnn_jax._typing import Array, Float, Params, State
 from fastsnn_jax.kernels.time_sum import sum_over_time
+from fastsnn_jax.windows import keep
 
 
 def lif_unroll(
@@ -87,7 +88,7 @@ def _run_forward(neuron, gain, learned, v, currents):
     # buffer is all the loop carries: a second reader would make XLA copy it at every step.
     u = jnp.asarray(currents, v.dtype)
     u = u.at[0].set(charge(v, u[0]))
-    u = lax.fori_loop(1, len(currents), body, u)
+    u = keep(lax.fori_loop(1, len(currents), body, u))
     # Outside the loop the step can fuse with whatever reads the spikes.
     spikes = neuron.surrogate.heaviside(u - threshold).astype(currents.dtype)
     return (neuron.fire(u[-1], threshold)[0], spikes), (learned, v, u)
@@ -112,18 +113,16 @@ def _run_backward(neuron, gain, residuals, cotangents):
 
 def _pull_in_place(neuron, learned, u, d_v, d_spikes):
     """d_u [T, B, N], written over d_spikes: step t reads only what t + 1 left behind."""
-    decay = learned.get("decay", neuron.decay)
-
-    def pull(t, d_v, d_spikes):
-        return jax.vjp(lambda u: neuron.fire(u, neuron.threshold), u[t])[1]((d_v, d_spikes))[0]
+    decay, last = learned.get("decay", neuron.decay), len(u) - 1
 
     def body(i, d_u):
-        t = last - 1 - i
-        return d_u.at[t].set(pull(t, decay * d_u[t + 1], d_u[t]))
+        # The last step is one of the loop's: before it, XLA would copy the whole buffer twice.
+        t = last - i
+        after = jnp.where(i == 0, d_v, decay * d_u[jnp.minimum(t + 1, last)])
+        pull = jax.vjp(lambda u: neuron.fire(u, neuron.threshold), u[t])[1]
+        return d_u.at[t].set(pull((after, d_u[t]))[0])
 
-    last = len(u) - 1
-    d_u = d_spikes.at[last].set(pull(last, d_v, d_spikes[last]))
-    return lax.fori_loop(0, last, body, d_u), None
+    return lax.fori_loop(0, len(u), body, d_spikes), None
 
 
 def _pull_with_threshold(neuron, learned, u, d_v, d_spikes):

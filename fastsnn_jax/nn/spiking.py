@@ -13,6 +13,7 @@ from flax import linen as nn
 
 from fastsnn_jax._checks import check
 from fastsnn_jax._typing import Array, Float, State
+from fastsnn_jax.kernels.dense_synapse import dense_matmul
 from fastsnn_jax.kernels.time_sum import add_bias
 from fastsnn_jax.spikes import SpikeTensor
 from fastsnn_jax.unroll import unroll
@@ -85,7 +86,7 @@ class SpikingDense(nn.Module):
         rank = 2 if isinstance(x, SpikeTensor) else 3  # a SpikeTensor's shape is without T
         check(len(x.shape) == rank, where, "input must be [T, B, N]", x.shape)
         kernel, bias = _parameters(self, where, (x.shape[-1],))
-        current = x.synapse(kernel) if isinstance(x, SpikeTensor) else x @ kernel
+        current = x.synapse(kernel) if isinstance(x, SpikeTensor) else dense_matmul(x, kernel)
         return Spiking(self.neuron, name="spiking")(add_bias(current, bias), state, trace)
 
 

@@ -20,10 +20,9 @@ from fastsnn_jax.neurons import lif, lif_preset
 from fastsnn_jax.recipes.mnist.config import MnistConfig
 from fastsnn_jax.recipes.mnist.inputs import InputPlan, augment, encode
 from fastsnn_jax.record import Architecture
-from fastsnn_jax.unroll import unroll
+from fastsnn_jax.windows import sum_windows
 
 NUM_HIDDEN, NUM_CLASSES = 400, 10
-WINDOW = 50  # steps run at once; longer runs are cut into windows of so many
 _WEIGHT_DECAY, _CLIP_NORM = 1e-5, 1.0  # of the notebook's protocol
 
 
@@ -196,20 +195,14 @@ def device_examples(examples: Examples) -> tuple[Array, Array]:
 
 
 def _forward(model: Any, config: MnistConfig, plan: InputPlan, params: Params, key: Key, x: Array):
-    """Logits and activity over all T, in rematerialised windows: memory is that of one window."""
+    """Logits and activity over all T, in windows where T is long."""
 
-    def window(params, state, start, steps=WINDOW):
+    def run(params, state, start, steps):
         spikes = encode(config, plan, key, x, start, steps)
         return model.apply({"params": params}, state, spikes, method="run")
 
-    first = config.num_steps % WINDOW or WINDOW
-    state, (logits, activity) = window(params, None, 0, first)
-    if first < config.num_steps:
-        starts = jnp.arange(first, config.num_steps, WINDOW)
-        _, later = unroll(window, params, state, starts, remat=True)
-        logits, activity = jax.tree.map(
-            lambda one, others: one + others.sum(0), (logits, activity), later
-        )
+    rest = model.rest(len(x), input_shape(config, x.shape[1:]))
+    logits, activity = sum_windows(run, params, rest, config.num_steps)[1]
     if config.encoder == "direct":  # analog: every pixel costs all its synapses at every step
         name = activity_keys(model)[0]
         count = activity[name]

@@ -1,0 +1,89 @@
+"""Long T in windows: what a gradient stores of each, and of how many.
+
+A network runs fastest over windows of time whose arrays fit the cache. Their gradient needs the
+charged membranes and the event lists; all else follows from them without another run of a time
+loop. The kernels mark these few with `keep`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from fastsnn_jax._checks import check_count
+from fastsnn_jax._typing import Array, Params, PyTree, State, Step
+from fastsnn_jax.unroll import time_steps, unroll
+
+# Chosen with benchmarks/long_time.py
+AT_ONCE, WINDOW = 50, 25  # steps
+_STORED = 16  # windows
+_KEPT = "fastsnn_jax.kept"
+
+
+def keep(values: Array) -> Array:
+    """Marks an array that `unroll_windows` stores for the backward pass; the identity."""
+    return checkpoint_name(values, _KEPT)
+
+
+def sum_windows(
+    run: Callable[[Params, State, int | Array, int], tuple[State, PyTree]],
+    params: Params, state: State, num_steps: int,
+) -> tuple[State, PyTree]:
+    """Runs ``num_steps`` and adds up the outputs: at once if they are few, else in windows.
+
+    Args:
+      run: ``run(params, state, start, steps) -> (state, outputs)``, the ``steps`` from ``start``
+        on; its outputs are sums over time, such as logits and spike counts.
+      params: given to every window.
+      state: before the first step.
+      num_steps: T, at least 1.
+
+    Returns:
+      The state after T steps and the sums of the outputs.
+
+    Raises:
+      ValueError, TypeError: if ``num_steps`` is below 1 or no int.
+
+    >>> add = lambda params, state, start, steps: (state + steps, params * steps)
+    >>> [float(x) for x in sum_windows(add, 0.5, jnp.float32(0), 120)]
+    [120.0, 60.0]
+    """
+    check_count("sum_windows", "num_steps", num_steps)
+    if num_steps <= AT_ONCE:
+        return run(params, state, 0, num_steps)
+    first = num_steps % WINDOW
+    state, outputs = run(params, state, 0, first) if first else (state, None)
+    starts = jnp.arange(first, num_steps, WINDOW)
+    state, later = unroll_windows(partial(run, steps=WINDOW), params, state, starts)
+    later = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0, dtype=leaf.dtype), later)
+    return state, jax.tree.map(jnp.add, outputs, later) if first else later
+
+
+def unroll_windows(
+    step: Step, params: Params, state: State, inputs: PyTree
+) -> tuple[State, PyTree]:
+    """`unroll` of a step that is a window of time, with little memory for its gradient.
+
+    A few windows store what is marked with `keep`, and the backward pass takes the rest from that.
+    Of many only the states between them are stored, and each runs once more in the backward pass:
+    memory then hardly grows with T. Plain twin: ``unroll(step, params, state, inputs)``.
+
+    Args:
+      step: ``step(params, state, x) -> (state, y)`` over one window, as `unroll` takes it.
+      params, state: as `unroll` takes them.
+      inputs: pytree whose leaves have one entry for each window, such as its first step.
+
+    Returns:
+      The state after the last window, and the outputs of all windows stacked.
+
+    Raises:
+      ValueError: as `unroll`.
+
+    Source: Chen, Xu, Zhang, Guestrin 2016, arXiv:1604.06174.
+    """
+    if time_steps("unroll_windows", inputs) > _STORED:
+        return unroll(step, params, state, inputs, remat=True)
+    marked = jax.checkpoint_policies.save_only_these_names(_KEPT)
+    return unroll(jax.checkpoint(step, prevent_cse=False, policy=marked), params, state, inputs)
