@@ -28,8 +28,7 @@ def keep(values: Array) -> Array:
 
 
 def sum_windows(
-    run: Callable[[Params, State, int | Array, int], tuple[State, PyTree]],
-    params: Params, state: State, num_steps: int,
+    run: Callable[..., tuple[State, PyTree]], params: Params, state: State, num_steps: int
 ) -> tuple[State, PyTree]:
     """Runs ``num_steps`` and adds up the outputs: at once if they are few, else in windows.
 
