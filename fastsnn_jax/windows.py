@@ -1,8 +1,8 @@
 """Long T in windows: what a gradient stores of each, and of how many.
 
 A network runs fastest over windows of time whose arrays fit the cache. Their gradient needs the
-charged membranes and the event lists; all else follows from them without another run of a time
-loop. The kernels mark these few with `keep`.
+charged membranes and the event lists: what kernels mark with `keep`. From these all else follows
+without another run of a time loop; neurons that mark nothing (those with delays) run again.
 """
 
 from collections.abc import Callable
@@ -16,14 +16,13 @@ from fastsnn_jax._checks import check_count
 from fastsnn_jax._typing import Array, Params, PyTree, State, Step
 from fastsnn_jax.unroll import time_steps, unroll
 
-# Chosen with benchmarks/long_time.py
-AT_ONCE, WINDOW = 50, 25  # steps
+AT_ONCE, WINDOW = 50, 25  # steps; docs/design.md says what else was tried
 _STORED = 16  # windows
 _KEPT = "fastsnn_jax.kept"
 
 
 def keep(values: Array) -> Array:
-    """Marks an array that `unroll_windows` stores for the backward pass; the identity."""
+    """Marks an array that `unroll_windows` stores of each of a few windows; the identity."""
     return checkpoint_name(values, _KEPT)
 
 
@@ -63,11 +62,12 @@ def sum_windows(
 def unroll_windows(
     step: Step, params: Params, state: State, inputs: PyTree
 ) -> tuple[State, PyTree]:
-    """`unroll` of a step that is a window of time, with little memory for its gradient.
+    """`unroll` of a step that is a window of time, with little memory for a long gradient.
 
-    A few windows store what is marked with `keep`, and the backward pass takes the rest from that.
-    Of many only the states between them are stored, and each runs once more in the backward pass:
-    memory then hardly grows with T. Plain twin: ``unroll(step, params, state, inputs)``.
+    Up to 16 windows store what is marked with `keep`, and the backward pass takes the rest from
+    that. Of more only the states between them are stored, and each runs once more in the backward
+    pass. So memory grows up to 16 windows, is less beyond, and then grows only by those states.
+    Plain twin: ``unroll(step, params, state, inputs)``.
 
     Args:
       step: ``step(params, state, x) -> (state, y)`` over one window, as `unroll` takes it.

@@ -87,6 +87,11 @@ def test_events_that_do_not_fit_are_counted_per_sample():
     assert events.num_events().tolist() == [12, 12] and events.saturated.tolist() == [18, 18]
 
 
+def test_no_samples_have_no_events():
+    events = encoding.poisson_events(KEY, np.zeros((0, 7), np.float32), 3, 5)
+    assert events.data.shape == (3, 0, 5) and events.num_events().tolist() == []
+
+
 @pytest.mark.parametrize("encode", [
     lambda steps, start: encoding.poisson(KEY, np.full((2, 5), 0.4, np.float32), steps,
                                           start=start),

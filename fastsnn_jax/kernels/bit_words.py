@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from fastsnn_jax._typing import Array, Bool, Int
 
 BITS = 32
-_SLOTS = 4  # searched at once
+_GROUP = 4  # slots searched at once
 
 
 def pack_words(
@@ -77,8 +77,8 @@ def words_to_events(
         return num_channels + (slot < before[-1]) * (channel - num_channels)
 
     # A loop, not one expression: XLA would search again for everything that reads the index.
-    groups = -(-capacity // _SLOTS)
-    slot = jnp.arange(groups * _SLOTS, dtype=jnp.int32)
-    slot = slot.reshape(groups, _SLOTS, *[1] * (words.ndim - 1))
-    index = jax.lax.map(channel_of, slot).reshape(-1, *words.shape[1:])[:capacity]
+    groups = -(-capacity // _GROUP)
+    slot = jnp.arange(groups * _GROUP, dtype=jnp.int32)
+    slot = slot.reshape(groups, _GROUP, *[1] * (words.ndim - 1))
+    index = jax.lax.map(channel_of, slot).reshape(groups * _GROUP, *words.shape[1:])[:capacity]
     return jnp.moveaxis(index, 0, -1), jnp.maximum(before[-1] - capacity, 0)
