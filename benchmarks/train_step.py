@@ -38,7 +38,7 @@ from fastsnn_jax.windows import sum_windows
 
 CALLS = ("train", "train_given", "infer", "infer_given")
 PEERS = ("notebook", "snntorch", "spikingjelly", "norse", "spyx", "snnax")
-STEPS_PER_CALL = 60  # about half a second, as the training loop dispatches
+STEPS_PER_CALL = 90  # about half a second, as the training loop dispatches
 NUM_BATCHES = 16  # cycled through, as the peers do
 
 
@@ -52,7 +52,8 @@ class Ours:
         images, labels = common.digit_like(batch_size * NUM_BATCHES, 0)
         busiest = float(images.sum(1).max()) * common.SPIKE_PROBABILITY
         self.capacity = encoding.event_capacity(busiest, common.NUM_INPUTS)
-        self.model = MLP(neuron=lif(common.DECAY, common.THRESHOLD), logit_scale=0.3, gain=2.5)
+        scale = 0.3 * 50 / num_steps  # logits are sums over T
+        self.model = MLP(neuron=lif(common.DECAY, common.THRESHOLD), logit_scale=scale, gain=2.5)
         images = images.reshape(NUM_BATCHES, batch_size, -1)
         labels = labels.reshape(NUM_BATCHES, batch_size).astype(np.int32)
         self.images = (jnp.asarray(images), jnp.asarray(labels))

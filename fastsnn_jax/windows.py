@@ -6,7 +6,6 @@ without another run of a time loop; neurons that mark nothing (those with delays
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -51,12 +50,19 @@ def sum_windows(
     check_count("sum_windows", "num_steps", num_steps)
     if num_steps <= AT_ONCE:
         return run(params, state, 0, num_steps)
-    first = num_steps % WINDOW
-    state, outputs = run(params, state, 0, first) if first else (state, None)
-    starts = jnp.arange(first, num_steps, WINDOW)
-    state, later = unroll_windows(partial(run, steps=WINDOW), params, state, starts)
-    later = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0, dtype=leaf.dtype), later)
-    return state, jax.tree.map(jnp.add, outputs, later) if first else later
+    shapes = jax.eval_shape(lambda state: run(params, state, 0, 1)[1], state)
+    sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def window(params, carry, start, steps=WINDOW):
+        state, sums = carry
+        state, outputs = run(params, state, start, steps)
+        return (state, jax.tree.map(jnp.add, sums, outputs)), None
+
+    # The last window, perhaps a shorter one, is the first pulled back: it stores for itself.
+    last = (num_steps - 1) % WINDOW + 1
+    starts = jnp.arange(0, num_steps - last, WINDOW)
+    carry, _ = unroll_windows(window, params, (state, sums), starts)
+    return window(params, carry, num_steps - last, last)[0]
 
 
 def unroll_windows(

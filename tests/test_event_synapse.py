@@ -132,3 +132,10 @@ def test_bad_arguments_are_named():
         event_matmul(index, random_kernel()[0])
     with pytest.raises(ValueError, match="density"):
         preferred_synapse("cpu", 1.5)
+
+
+@pytest.mark.parametrize("channels", [2**16 - 1, 2**16])
+def test_gradient_reaches_the_last_of_many_channels(channels):
+    index = jnp.array([[0, channels - 1], [channels - 1, channels]])
+    gradient = jax.grad(lambda kernel: event_matmul(index, kernel).sum())(jnp.zeros((channels, 1)))
+    assert float(gradient[0, 0]) == 1 and float(gradient[-1, 0]) == 2 and float(gradient.sum()) == 3

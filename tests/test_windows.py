@@ -93,6 +93,31 @@ def test_every_step_is_run_once_and_in_order(num_steps):
     assert int(sums["out of order"]) == 0
 
 
+@pytest.mark.parametrize("num_steps", [AT_ONCE + 3, 3 * WINDOW])
+def test_sums_over_windows_have_the_values_and_gradients_of_one_piece(num_steps):
+    def run(variables, state, start, steps):
+        spikes = poisson_events(jax.random.key(1), PROBABILITY, steps, CHANNELS, start=start)
+        return MODEL.apply(variables, state, spikes, method="run")
+
+    def loss(walk, variables):
+        state, (logits, activity) = walk(run, variables, MODEL.rest(B, (CHANNELS,)))
+        weights = jnp.arange(1.0, 1 + B * CLASSES).reshape(B, CLASSES)
+        return (weights * logits).sum() + state[0].v.sum(), (state, logits, activity)
+
+    def whole(run, variables, state):
+        return run(variables, state, 0, num_steps)
+
+    def windowed(run, variables, state):
+        return sum_windows(run, variables, state, num_steps)
+
+    gradient = jax.jit(jax.grad(loss, argnums=1, has_aux=True), static_argnums=0)
+    (of_whole, outputs), (of_windows, sums) = (gradient(w, VARIABLES) for w in (whole, windowed))
+    assert_trees_close(sums, outputs, 1e-6)
+    for leaf in jax.tree.leaves(of_whole):
+        assert (np.asarray(leaf) != 0).any()
+    assert_trees_close(of_windows, of_whole, 1e-5)
+
+
 @pytest.mark.parametrize("num_steps, error", [
     (0, ValueError), (-1, ValueError), (2.0, TypeError), (True, TypeError),
 ])

@@ -80,15 +80,16 @@ def _event_matmul(slots: Int[Array, "K R"], kernel: Float[Array, "N M"]) -> Floa
 
 
 def _forward(slots, kernel):
-    slots = keep(slots)
     # Of the kernel only shape and dtype are needed, so an empty slice of it is stored.
-    return _event_matmul(slots, kernel), (slots, kernel[:, :0])
+    narrow = jnp.uint16 if len(kernel) < 2**16 else jnp.int32
+    return _event_matmul(slots, kernel), (keep(slots.astype(narrow)), kernel[:, :0])
 
 
 def _backward(residual, cotangent):
     slots, kernel = residual
     num_channels, dtype = kernel.shape[0], _sum_dtype(cotangent.dtype)
     num_rows = cotangent.shape[0]
+    slots = slots.astype(jnp.int32)
     slots = jnp.pad(slots, ((0, len(slots) % 2), (0, 0)), constant_values=num_channels)
     size = min(_BLOCK, num_rows)
 
