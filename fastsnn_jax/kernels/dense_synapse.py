@@ -1,9 +1,10 @@
 """Dense synapse: a product over all T and B whose weight gradient suits a narrow layer.
 
 The gradient ``spikes^T @ cotangent`` of ``[3200, 400] @ [400, 10]`` walks its long axis with a
-stride; XLA on CPU takes 1.2 ms for it and the product, and 0.65 ms where the gradient is computed
-as ``(cotangent^T @ spikes)^T``; of ``[3200, 784] @ [784, 400]`` both take the same time. The plain
-twin is ``spikes @ kernel``, which also has a forward-mode derivative.
+stride; XLA on CPU takes 1.4 ms for it and the product, and 0.8 ms where the gradient is computed
+as ``(cotangent^T @ spikes)^T`` (``benchmarks/dense_synapse.py``); where the kernel is 128 wide or
+wider both take the same time. The plain twin is ``spikes @ kernel``, which also has a forward-mode
+derivative.
 """
 
 import jax
