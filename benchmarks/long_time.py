@@ -11,13 +11,12 @@ import argparse
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import _timing
 from benchmarks.train_step import Ours
 from fastsnn_jax.unroll import unroll
-from fastsnn_jax.windows import WINDOW, sum_windows, unroll_windows
+from fastsnn_jax.windows import WINDOW, add_windows, sum_windows, unroll_windows
 
 BATCH = 64
 
@@ -27,17 +26,10 @@ def at_once(run, params, state, num_steps):
     return run(params, state, 0, num_steps)
 
 
-def in_windows(walk, run, params, state, num_steps):
-    """Windows of ``WINDOW`` steps, however few."""
-    starts = jnp.arange(0, num_steps, WINDOW)
-    state, outputs = walk(partial(run, steps=WINDOW), params, state, starts)
-    return state, jax.tree.map(lambda leaf: leaf.sum(0), outputs)
-
-
 WAYS = {
-    "recipe": sum_windows, "at once": at_once, "windows": partial(in_windows, unroll_windows),
-    "store all": partial(in_windows, unroll),
-    "store nothing": partial(in_windows, partial(unroll, remat=True)),
+    "recipe": sum_windows, "at once": at_once, "windows": partial(add_windows, unroll_windows),
+    "store all": partial(add_windows, unroll),
+    "store nothing": partial(add_windows, partial(unroll, remat=True)),
 }
 ROWS = [("recipe", 50), ("recipe", 400), ("recipe", 1600), ("windows", 50),
         ("at once", 400), ("store all", 400), ("store nothing", 400)]

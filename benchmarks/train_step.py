@@ -52,7 +52,7 @@ class Ours:
         images, labels = common.digit_like(batch_size * NUM_BATCHES, 0)
         busiest = float(images.sum(1).max()) * common.SPIKE_PROBABILITY
         self.capacity = encoding.event_capacity(busiest, common.NUM_INPUTS)
-        scale = 0.3 * 50 / num_steps  # logits are sums over T
+        scale = 0.3 * 50 / num_steps  # logits are sums over T: as sharp a softmax as at T = 50
         self.model = MLP(neuron=lif(common.DECAY, common.THRESHOLD), logit_scale=scale, gain=2.5)
         images = images.reshape(NUM_BATCHES, batch_size, -1)
         labels = labels.reshape(NUM_BATCHES, batch_size).astype(np.int32)

@@ -32,13 +32,15 @@ def sum_windows(
 
     Args:
       run: ``run(params, state, start, steps) -> (state, outputs)``, the ``steps`` from ``start``
-        on; its outputs are sums over time, such as logits and spike counts.
+        on; its outputs are sums over time, such as logits and spike counts, whose shapes and dtypes
+        do not depend on ``steps``.
       params: given to every window.
       state: before the first step.
       num_steps: T, at least 1.
 
     Returns:
-      The state after T steps and the sums of the outputs.
+      The state after T steps and the sums of the outputs, in their dtypes. The gradient stores of
+      each window but the last what `unroll_windows` does.
 
     Raises:
       ValueError, TypeError: if ``num_steps`` is below 1 or no int.
@@ -50,7 +52,15 @@ def sum_windows(
     check_count("sum_windows", "num_steps", num_steps)
     if num_steps <= AT_ONCE:
         return run(params, state, 0, num_steps)
-    shapes = jax.eval_shape(lambda state: run(params, state, 0, 1)[1], state)
+    return add_windows(unroll_windows, run, params, state, num_steps)
+
+
+def add_windows(
+    walk: Callable[..., tuple[State, PyTree]], run: Callable[..., tuple[State, PyTree]],
+    params: Params, state: State, num_steps: int,
+) -> tuple[State, PyTree]:
+    """`sum_windows` in windows, however few the steps; ``walk`` is `unroll_windows` or its twin."""
+    shapes = jax.eval_shape(lambda first: run(params, first, 0, WINDOW)[1], state)
     sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
     def window(params, carry, start, steps=WINDOW):
@@ -58,10 +68,12 @@ def sum_windows(
         state, outputs = run(params, state, start, steps)
         return (state, jax.tree.map(jnp.add, sums, outputs)), None
 
-    # The last window, perhaps a shorter one, is the first pulled back: it stores for itself.
+    # The last window, perhaps a shorter one, stays outside the loop: its gradient comes first, so
+    # what it computed is at hand and need be neither stored for long nor run again.
     last = (num_steps - 1) % WINDOW + 1
-    starts = jnp.arange(0, num_steps - last, WINDOW)
-    carry, _ = unroll_windows(window, params, (state, sums), starts)
+    carry = (state, sums)
+    if num_steps > last:
+        carry, _ = walk(window, params, carry, jnp.arange(0, num_steps - last, WINDOW))
     return window(params, carry, num_steps - last, last)[0]
 
 

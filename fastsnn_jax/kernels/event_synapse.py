@@ -80,9 +80,10 @@ def _event_matmul(slots: Int[Array, "K R"], kernel: Float[Array, "N M"]) -> Floa
 
 
 def _forward(slots, kernel):
+    narrow = jnp.uint16 if len(kernel) < 2**16 else jnp.int32  # the padding is N itself
+    stored = keep(slots.astype(narrow))  # and read back, so that nothing draws the events again
     # Of the kernel only shape and dtype are needed, so an empty slice of it is stored.
-    narrow = jnp.uint16 if len(kernel) < 2**16 else jnp.int32
-    return _event_matmul(slots, kernel), (keep(slots.astype(narrow)), kernel[:, :0])
+    return _event_matmul(stored.astype(jnp.int32), kernel), (stored, kernel[:, :0])
 
 
 def _backward(residual, cotangent):
