@@ -77,7 +77,7 @@ def test_a_neuron_that_marks_nothing_runs_again_but_no_event_is_drawn_again(monk
 def test_a_few_windows_store_membranes_and_events_and_many_only_states(monkeypatch):
     def stored_bytes(walk, number):
         pull = jax.vjp(loss(walk, number), VARIABLES)[1]
-        return sum(leaf.nbytes for leaf in jax.tree.leaves(pull))
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(pull))
 
     def per_window(walk):
         return (stored_bytes(walk, 12) - stored_bytes(walk, 8)) / 4
