@@ -2,8 +2,9 @@
 
     python -m benchmarks.long_time
 
-The network, batch and program of ``benchmarks/train_step.py``, encoding included; the rows take
-turns, and ratios are medians over rounds. The recipe runs 50 steps at once and more in windows;
+The network, batch and program of ``benchmarks/train_step.py``, encoding included, on a CPU device
+for each core (``JAX_NUM_CPU_DEVICES=1`` for one of all); the rows take turns, and ratios are
+medians over rounds. The recipe runs 50 steps at once and more in windows;
 "windows" are two for 50 steps, to which a longer run in windows is to be compared.
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from benchmarks import _timing
 from benchmarks.train_step import Ours
+from fastsnn_jax.sharding import use_cores
 from fastsnn_jax.unroll import unroll
 from fastsnn_jax.windows import WINDOW, add_windows, sum_windows, unroll_windows
 
@@ -39,6 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=11)
     options = parser.parse_args()
+    use_cores(BATCH)
     programs = {(way, steps): Ours(BATCH, steps, WAYS[way], ("train",)) for way, steps in ROWS}
     calls = {row: ours.programs["train"] for row, ours in programs.items()}
     seconds = _timing.take_turns(calls, options.rounds)
@@ -59,10 +62,12 @@ def main() -> None:
 
 
 def _temporary_bytes(ours: Ours) -> int:
+    """Of all devices together."""
     gradient = jax.grad(partial(ours.loss, False), has_aux=True)
     batch = jax.tree.map(lambda leaf: leaf[0], ours.images)
     compiled = jax.jit(gradient).lower(ours.params, batch, jax.random.key(0)).compile()
-    return compiled.memory_analysis().temp_size_in_bytes
+    devices = 1 if ours.mesh is None else ours.mesh.size
+    return devices * compiled.memory_analysis().temp_size_in_bytes
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 
 Four calls, as in ``benchmarks/peers/common.py``: training end to end (encoding included) and with
 spikes given in each library's own form (event lists for ours), inference likewise. Ours runs the
-loop's own program, many steps a dispatch; the peers run the way each is fastest, a step a call.
+loop's own program, many steps a dispatch, a CPU device for each core as the recipe does; the peers
+run the way each is fastest, a step a call, with a thread for each core.
 Optimiser of both: clip to norm 1, L2 1e-5, Adam 3e-3.
 """
 
@@ -31,6 +32,7 @@ from fastsnn_jax.losses import cross_entropy
 from fastsnn_jax.models import MLP
 from fastsnn_jax.neurons import lif
 from fastsnn_jax.recipes.mnist.network import spike_totals
+from fastsnn_jax.sharding import fitting_mesh, map_rows, replicate, use_cores
 from fastsnn_jax.spikes import SpikeTensor
 from fastsnn_jax.train import init_state, make_train_step
 from fastsnn_jax.train.chunk import Chunk
@@ -56,7 +58,8 @@ class Ours:
         self.model = MLP(neuron=lif(common.DECAY, common.THRESHOLD), logit_scale=scale, gain=2.5)
         images = images.reshape(NUM_BATCHES, batch_size, -1)
         labels = labels.reshape(NUM_BATCHES, batch_size).astype(np.int32)
-        self.images = (jnp.asarray(images), jnp.asarray(labels))
+        self.mesh = fitting_mesh(batch_size)
+        self.images = replicate(self.mesh, (images, labels))
         self.params = self.model.init(jax.random.key(0), jnp.zeros((1, 1, 784)))["params"]
         self.tx = optax.chain(
             optax.clip_by_global_norm(common.MAX_NORM),
@@ -66,28 +69,33 @@ class Ours:
 
     @cached_property
     def given(self):
-        """Event lists ``[NUM_BATCHES, T, B, K]`` and labels."""
+        """Event lists ``[NUM_BATCHES, B, T, K]`` and labels."""
         images, labels = self.images
-        trains = [self.encode(jax.random.key(i), image, 0, self.num_steps).data
+        trains = [self.encode(jax.random.key(i), image, 0, self.num_steps, 0).data.swapaxes(0, 1)
                   for i, image in enumerate(images)]
         return jnp.stack(trains), labels
 
-    def encode(self, key, images, start, steps):
+    def encode(self, key, images, start, steps, first):
         return encoding.poisson_events(
-            key, images * common.SPIKE_PROBABILITY, steps, self.capacity, start=start
+            key, images * common.SPIKE_PROBABILITY, steps, self.capacity, start=start, first=first
         )
 
     def forward(self, given: bool, params, data, key):
-        def run(params, state, start, steps):
-            if given:
-                events = jax.lax.dynamic_slice_in_dim(data, start, steps)
-                spikes = SpikeTensor.from_event(events, common.NUM_INPUTS)
-            else:
-                spikes = self.encode(key, data, start, steps)
-            return self.model.apply({"params": params}, state, spikes, method="run")
+        def forward(whole, rows, first):
+            params, key = whole
 
-        rest = self.model.rest(self.batch_size, (common.NUM_INPUTS,))
-        return self.walk(run, params, rest, self.num_steps)[1]
+            def run(params, state, start, steps):
+                if given:
+                    events = jax.lax.dynamic_slice_in_dim(rows.swapaxes(0, 1), start, steps)
+                    spikes = SpikeTensor.from_event(events, common.NUM_INPUTS)
+                else:
+                    spikes = self.encode(key, rows, start, steps, first)
+                return self.model.apply({"params": params}, state, spikes, method="run")
+
+            rest = self.model.rest(len(rows), (common.NUM_INPUTS,))
+            return self.walk(run, params, rest, self.num_steps)[1]
+
+        return map_rows(self.mesh, forward, (params, key), data)
 
     def loss(self, given: bool, params, batch, key):
         """Loss and sums of one batch, as `make_train_step` takes them."""
@@ -109,14 +117,14 @@ class Ours:
             return state._replace(step=state.step + 1), (loss, sums)
 
         step = make_train_step(loss_fn, self.tx) if name.startswith("train") else infer
-        chunk = Chunk(step, lambda data, i: jax.tree.map(lambda a: a[i], data))
+        chunk = Chunk(step, lambda data, i: jax.tree.map(lambda a: a[i], data), self.mesh)
         steps = self.steps_per_call
-        order = jnp.arange(steps) % NUM_BATCHES
-        # The chunk donates its state, so every call starts from its own copy.
-        fresh = partial(init_state, jax.tree.map(jnp.copy, self.params), self.tx)
+        order = replicate(self.mesh, jnp.arange(steps) % NUM_BATCHES)
+        fresh = init_state(self.params, self.tx, jax.random.key(1))
 
         def call() -> float:
-            state = jax.block_until_ready(jax.tree.map(jnp.copy, fresh(jax.random.key(1))))
+            # The chunk donates its state, so every call starts from its own copy.
+            state = jax.block_until_ready(replicate(self.mesh, jax.tree.map(jnp.copy, fresh)))
             start = time.perf_counter()
             state, (losses, sums) = jax.device_get(chunk(state, data, order, 0, steps))
             seconds = time.perf_counter() - start
@@ -167,6 +175,7 @@ def main() -> None:
     parser.add_argument("--no-save", action="store_true")
     options = parser.parse_args()
 
+    use_cores(options.batch_size)
     ours = Ours(options.batch_size, options.num_steps)
     rivals = {"fastsnn_jax": ours}
     for name in options.names if options.peers else ():

@@ -116,6 +116,17 @@ def test_a_sample_draws_the_same_spikes_in_any_batch_size():
     np.testing.assert_array_equal(np.asarray(poisson(KEY, p, 5))[:, :2], poisson(KEY, p[:2], 5))
 
 
+def test_a_part_of_a_batch_draws_what_it_would_in_the_whole():
+    p = np.random.default_rng(0).random((5, 9)).astype(np.float32)
+    whole = np.asarray(poisson(KEY, p, 7))
+    events = np.asarray(encoding.poisson_events(KEY, p, 7, 9).data)
+    for first in (2, jnp.int32(2)):
+        np.testing.assert_array_equal(poisson(KEY, p[2:4], 7, first=first), whole[:, 2:4])
+        part = encoding.poisson_events(KEY, p[2:4], 7, 9, first=first).data
+        np.testing.assert_array_equal(part, events[:, 2:4])
+    assert (whole[:, :2] != whole[:, 2:4]).any()
+
+
 def test_latency_fires_once_and_earlier_for_brighter_pixels():
     x = jnp.array([[1.0, 0.75, 0.5, 0.25]])
     train = encoding.latency(x, 9, threshold=0.5, window=5)

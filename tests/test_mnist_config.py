@@ -154,13 +154,6 @@ def test_on_an_accelerator_the_dense_product_is_chosen(monkeypatch):
     assert plan_inputs(preset(), image_of([[9, 0]])).synapse == "dense"
 
 
-def test_several_devices_take_the_dense_product_and_refuse_events(monkeypatch):
-    monkeypatch.setattr(jax, "local_device_count", lambda: 8)
-    assert plan_inputs(preset(), image_of([[9, 0]])).synapse == "dense"
-    with pytest.raises(ValueError, match="input_synapse 'event' needs a single device, got 8"):
-        plan_inputs(preset(input_synapse="event"), image_of([[9, 0]]))
-
-
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
 def test_every_encoder_gives_the_network_its_shape(model):
     images = np.linspace(0, 1, 3 * 4 * 2, dtype=np.float32).reshape(3, 4, 2, 1)

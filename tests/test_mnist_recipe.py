@@ -247,13 +247,6 @@ def test_a_batch_larger_than_what_is_left_to_train_on_is_refused_before_anything
     assert not said and not (tmp_path / "run").exists()
 
 
-def test_events_on_several_devices_are_refused_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(jax, "local_device_count", lambda: 8)
-    with pytest.raises(ValueError, match="input_synapse 'event' needs a single device, got 8"):
-        mnist.run(preset(dataset="digits", smoke=True, input_synapse="event"), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
 def test_missing_data_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(DataError):
         mnist.run(preset(dataset="mnist"), tmp_path / "run", data_dir=tmp_path / "none")

@@ -13,6 +13,7 @@ from fastsnn_jax.cli.common import (
     settle,
 )
 from fastsnn_jax.recipes import mnist
+from fastsnn_jax.sharding import use_cores
 from fastsnn_jax.train import stream_progress
 
 DESCRIPTION = """Trains a surrogate-gradient LIF network on MNIST and records every spike.
@@ -52,6 +53,7 @@ def main(arguments: list[str], command: str) -> dict[str, Any]:
     given = given_fields(options, _FLAGS, ("seed", "smoke"))
     config, out = settle(options, "mnist_lif", mnist.saved_config, given,
                          lambda fields: mnist.preset(**{**fields, **given}))
+    use_cores(config.batch_size)
     record = mnist.run(
         config, out, data_dir=options.data_dir, download=options.download,
         resume=bool(options.resume), say=say, progress=stream_progress(),

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from fastsnn_jax import encoding
-from fastsnn_jax._checks import check
 from fastsnn_jax._typing import Array, Float, Int, Key
 from fastsnn_jax.kernels.event_synapse import preferred_synapse
 from fastsnn_jax.recipes.mnist.config import BLOCK_PIXELS, STEP_MS, MnistConfig
@@ -41,11 +40,7 @@ class Distortion(Protocol):
 def plan_inputs(config: MnistConfig, images: Int[np.ndarray, "n H W 1"]) -> InputPlan:
     """Measures the density of ``images`` under the encoder and chooses the input synapse.
 
-    Several devices take the dense one: its product shards without communication, where event lists
-    would be gathered. The slots leave room for what `augment` may enlarge.
-
-    Raises:
-      ValueError: the configuration asks for events on several devices.
+    The slots leave room for what `augment` may enlarge.
     """
     pixels = images.reshape(len(images), -1)
     if config.encoder == "poisson":
@@ -53,12 +48,9 @@ def plan_inputs(config: MnistConfig, images: Int[np.ndarray, "n H W 1"]) -> Inpu
     else:
         busiest = float(pixels.shape[1])  # many pixels share the first step, or all are analog
     density = min(float(busiest) / pixels.shape[1], 1.0)
-    devices = jax.local_device_count()
-    check(config.input_synapse != "event" or devices == 1, "plan_inputs",
-          "input_synapse 'event' needs a single device", devices, "use auto or dense")
     synapse = config.input_synapse
     if synapse == "auto":
-        able = config.model == "mlp" and config.encoder == "poisson" and devices == 1
+        able = config.model == "mlp" and config.encoder == "poisson"
         synapse = preferred_synapse(jax.default_backend(), density) if able else "dense"
     largest = busiest * (1 - config.stretch) ** -2  # both sides sampled that much more densely
     return InputPlan(synapse, encoding.event_capacity(largest, pixels.shape[1]), density)
@@ -66,9 +58,12 @@ def plan_inputs(config: MnistConfig, images: Int[np.ndarray, "n H W 1"]) -> Inpu
 
 def encode(
     config: MnistConfig, plan: InputPlan, key: Key, images: Float[Array, "B H W 1"],
-    start: int | Array = 0, steps: int | None = None,
+    start: int | Array = 0, steps: int | None = None, first: int | Array = 0,
 ) -> Float[Array, "T B *N"] | SpikeTensor:
-    """Spikes of images in [0, 1]: flat for the mlp, maps for the cnn; all T, or a window of it."""
+    """Spikes of images in [0, 1]: flat for the mlp, maps for the cnn.
+
+    All T, or ``steps`` from ``start`` on; ``first`` is the number of the first image in its batch.
+    """
     steps = config.num_steps if steps is None else steps
     if config.encoder == "latency" and config.latency_winners < BLOCK_PIXELS:
         images = encoding.local_winners(images, config.latency_winners)
@@ -76,8 +71,10 @@ def encode(
     if config.encoder == "poisson":
         probability = x * _probability(config)
         if plan.synapse == "event":
-            return encoding.poisson_events(key, probability, steps, plan.capacity, start=start)
-        return encoding.poisson(key, probability, steps, start=start)
+            return encoding.poisson_events(
+                key, probability, steps, plan.capacity, start=start, first=first
+            )
+        return encoding.poisson(key, probability, steps, start=start, first=first)
     if config.encoder == "latency":
         return encoding.latency(
             x, steps, threshold=config.latency_threshold, window=config.latency_window,

@@ -20,6 +20,7 @@ from fastsnn_jax.neurons import lif, lif_preset
 from fastsnn_jax.recipes.mnist.config import MnistConfig
 from fastsnn_jax.recipes.mnist.inputs import InputPlan, augment, encode
 from fastsnn_jax.record import Architecture
+from fastsnn_jax.sharding import fitting_mesh, map_rows
 from fastsnn_jax.windows import sum_windows
 
 NUM_HIDDEN, NUM_CLASSES = 400, 10
@@ -195,14 +196,19 @@ def device_examples(examples: Examples) -> tuple[Array, Array]:
 
 
 def _forward(model: Any, config: MnistConfig, plan: InputPlan, params: Params, key: Key, x: Array):
-    """Logits and activity over all T, in windows where T is long."""
+    """Logits and activity over all T: in windows where T is long, on every device its images."""
 
-    def run(params, state, start, steps):
-        spikes = encode(config, plan, key, x, start, steps)
-        return model.apply({"params": params}, state, spikes, method="run")
+    def forward(whole, x, first):
+        params, key = whole
 
-    rest = model.rest(len(x), input_shape(config, x.shape[1:]))
-    logits, activity = sum_windows(run, params, rest, config.num_steps)[1]
+        def run(params, state, start, steps):
+            spikes = encode(config, plan, key, x, start, steps, first)
+            return model.apply({"params": params}, state, spikes, method="run")
+
+        rest = model.rest(len(x), input_shape(config, x.shape[1:]))
+        return sum_windows(run, params, rest, config.num_steps)[1]
+
+    logits, activity = map_rows(fitting_mesh(len(x)), forward, (params, key), x)
     if config.encoder == "direct":  # analog: every pixel costs all its synapses at every step
         name = activity_keys(model)[0]
         count = activity[name]
