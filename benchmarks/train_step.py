@@ -32,7 +32,7 @@ from fastsnn_jax.losses import cross_entropy
 from fastsnn_jax.models import MLP
 from fastsnn_jax.neurons import lif
 from fastsnn_jax.recipes.mnist.network import spike_totals
-from fastsnn_jax.sharding import fitting_mesh, map_rows, replicate, use_cores
+from fastsnn_jax.sharding import fitting_mesh, map_rows, replicate, shard_batch, use_cores
 from fastsnn_jax.spikes import SpikeTensor
 from fastsnn_jax.train import init_state, make_train_step
 from fastsnn_jax.train.chunk import Chunk
@@ -59,7 +59,7 @@ class Ours:
         images = images.reshape(NUM_BATCHES, batch_size, -1)
         labels = labels.reshape(NUM_BATCHES, batch_size).astype(np.int32)
         self.mesh = fitting_mesh(batch_size)
-        self.images = replicate(self.mesh, (images, labels))
+        self.images = shard_batch(self.mesh, (images, labels), axis=1)
         self.params = self.model.init(jax.random.key(0), jnp.zeros((1, 1, 784)))["params"]
         self.tx = optax.chain(
             optax.clip_by_global_norm(common.MAX_NORM),
@@ -73,7 +73,7 @@ class Ours:
         images, labels = self.images
         trains = [self.encode(jax.random.key(i), image, 0, self.num_steps, 0).data.swapaxes(0, 1)
                   for i, image in enumerate(images)]
-        return jnp.stack(trains), labels
+        return shard_batch(self.mesh, jnp.stack(trains), axis=1), labels
 
     def encode(self, key, images, start, steps, first):
         return encoding.poisson_events(
