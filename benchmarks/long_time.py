@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks import _timing
 from benchmarks.train_step import Ours
-from fastsnn_jax.sharding import use_cores
+from fastsnn_jax.cli.cores import use_cores
 from fastsnn_jax.unroll import unroll
 from fastsnn_jax.windows import WINDOW, add_windows, sum_windows, unroll_windows
 

@@ -5,7 +5,7 @@
 
 Four calls, as in ``benchmarks/peers/common.py``: training end to end (encoding included) and with
 spikes given in each library's own form (event lists for ours), inference likewise. Ours runs the
-loop's own program, many steps a dispatch, a CPU device for each core as the recipe does; the peers
+loop's own program, many steps a dispatch, a CPU device for each core as the command does; the peers
 run the way each is fastest, a step a call, with a thread for each core.
 Optimiser of both: clip to norm 1, L2 1e-5, Adam 3e-3.
 """
@@ -28,11 +28,12 @@ import optax
 from benchmarks import _timing
 from benchmarks.peers import common
 from fastsnn_jax import encoding
+from fastsnn_jax.cli.cores import use_cores
 from fastsnn_jax.losses import cross_entropy
 from fastsnn_jax.models import MLP
 from fastsnn_jax.neurons import lif
 from fastsnn_jax.recipes.mnist.network import spike_totals
-from fastsnn_jax.sharding import fitting_mesh, map_rows, replicate, shard_batch, use_cores
+from fastsnn_jax.sharding import fitting_mesh, map_rows, replicate, shard_batch
 from fastsnn_jax.spikes import SpikeTensor
 from fastsnn_jax.train import init_state, make_train_step
 from fastsnn_jax.train.chunk import Chunk
@@ -75,13 +76,14 @@ class Ours:
                   for i, image in enumerate(images)]
         return shard_batch(self.mesh, jnp.stack(trains), axis=1), labels
 
-    def encode(self, key, images, start, steps, first):
+    def encode(self, key, images, start, steps, first_row):
         return encoding.poisson_events(
-            key, images * common.SPIKE_PROBABILITY, steps, self.capacity, start=start, first=first
+            key, images * common.SPIKE_PROBABILITY, steps, self.capacity,
+            start=start, first_sample=first_row,
         )
 
     def forward(self, given: bool, params, data, key):
-        def forward(whole, rows, first):
+        def forward(whole, rows, first_row):
             params, key = whole
 
             def run(params, state, start, steps):
@@ -89,7 +91,7 @@ class Ours:
                     events = jax.lax.dynamic_slice_in_dim(rows.swapaxes(0, 1), start, steps)
                     spikes = SpikeTensor.from_event(events, common.NUM_INPUTS)
                 else:
-                    spikes = self.encode(key, rows, start, steps, first)
+                    spikes = self.encode(key, rows, start, steps, first_row)
                 return self.model.apply({"params": params}, state, spikes, method="run")
 
             rest = self.model.rest(len(rows), (common.NUM_INPUTS,))

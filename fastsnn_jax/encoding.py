@@ -33,7 +33,7 @@ def direct(x: Float[ArrayLike, "B *N"], num_steps: int) -> Float[Array, "T B *N"
 
 def poisson(
     key: Key, probability: Float[ArrayLike, "B *N"], num_steps: int, *, start: int | Array = 0,
-    first: int | Array = 0,
+    first_sample: int | Array = 0,
 ) -> Float[Array, "T B *N"]:
     """Independent Bernoulli spikes, the discrete-time Poisson process.
 
@@ -45,7 +45,7 @@ def poisson(
       probability: chance of a spike per step, in [0, 1].
       num_steps: T, steps to draw.
       start: first step drawn; windows join without a seam.
-      first: number of the first sample, where these are a part of a batch.
+      first_sample: number of the first sample, where these are a part of a batch.
 
     Returns:
       Spikes in {0, 1}, in the dtype of ``probability``.
@@ -60,15 +60,15 @@ def poisson(
     probability = _values("poisson", probability, num_steps)
     batch = probability.shape[0]
     limit = _threshold_24_bit(probability.reshape(batch, -1))
-    one, other = _row_hashes(key, num_steps, batch, start, first)
+    first, second = _row_hashes(key, num_steps, batch, start, first_sample)
     channel = jnp.arange(limit.shape[1], dtype=jnp.uint32)
-    spikes = _hash_24_bit(one[..., None], other[..., None], channel) < limit
+    spikes = _hash_24_bit(first[..., None], second[..., None], channel) < limit
     return spikes.reshape(num_steps, *probability.shape).astype(probability.dtype)
 
 
 def poisson_events(
     key: Key, probability: Float[ArrayLike, "B N"], num_steps: int, capacity: int, *,
-    start: int | Array = 0, first: int | Array = 0,
+    start: int | Array = 0, first_sample: int | Array = 0,
 ) -> SpikeTensor:
     """`poisson` as events: the same spikes for the same key, without the dense train.
 
@@ -80,10 +80,10 @@ def poisson_events(
     """
     probability = _rows("poisson_events", probability, num_steps, capacity)
     batch, num_channels = probability.shape
-    one, other = _row_hashes(key, num_steps, batch, start, first)
+    first, second = _row_hashes(key, num_steps, batch, start, first_sample)
 
     def fires(channel, limit):
-        return _hash_24_bit(one, other, channel) < limit
+        return _hash_24_bit(first, second, channel) < limit
 
     limits = _threshold_24_bit(probability).T
     return _event_tensor(fires, limits, (num_steps, batch), num_channels, capacity)
@@ -233,25 +233,25 @@ def _threshold_24_bit(probability: Float[Array, "B N"]) -> Int[Array, "B N"]:
     return jnp.round(probability.astype(jnp.float32) * 2**24).astype(jnp.uint32)
 
 
-def _row_hashes(key: Key, num_steps: int, batch: int, start, first) -> tuple[Array, Array]:
+def _row_hashes(key: Key, num_steps: int, batch: int, start, first_sample) -> tuple[Array, Array]:
     """Two 32-bit words that identify (key, step, sample), [T, B] each."""
     seed = jax.random.bits(key, (2,), jnp.uint32)
     step = (jnp.arange(num_steps, dtype=jnp.uint32) + jnp.asarray(start, jnp.uint32))[:, None]
-    sample = jnp.arange(batch, dtype=jnp.uint32) + jnp.asarray(first, jnp.uint32)
-    one = _mix(_mix(step ^ seed[0]) + sample * jnp.uint32(0x9E3779B9))
-    other = _mix(_mix(step + seed[1]) ^ (sample * jnp.uint32(0x85EBCA6B)))
-    return one, other
+    sample = jnp.arange(batch, dtype=jnp.uint32) + jnp.asarray(first_sample, jnp.uint32)
+    first = _mix(_mix(step ^ seed[0]) + sample * jnp.uint32(0x9E3779B9))
+    second = _mix(_mix(step + seed[1]) ^ (sample * jnp.uint32(0x85EBCA6B)))
+    return first, second
 
 
-def _hash_24_bit(one: Array, other: Array, channel: Array) -> Array:
+def _hash_24_bit(first: Array, second: Array, channel: Array) -> Array:
     """`_mix` of the channel with the row words folded in at two places; top 24 bits.
 
     Threefry bits for the same train cost ten times as much as the layer they feed.
     """
-    z = (channel * jnp.uint32(0x9E3779B9)) ^ one
+    z = (channel * jnp.uint32(0x9E3779B9)) ^ first
     z ^= z >> 16
     z *= jnp.uint32(0x7FEB352D)
-    z ^= other ^ (z >> 15)
+    z ^= second ^ (z >> 15)
     z *= jnp.uint32(0x846CA68B)
     z ^= z >> 16
     return z >> 8

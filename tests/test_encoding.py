@@ -121,8 +121,8 @@ def test_a_part_of_a_batch_draws_what_it_would_in_the_whole():
     whole = np.asarray(poisson(KEY, p, 7))
     events = np.asarray(encoding.poisson_events(KEY, p, 7, 9).data)
     for first in (2, jnp.int32(2)):
-        np.testing.assert_array_equal(poisson(KEY, p[2:4], 7, first=first), whole[:, 2:4])
-        part = encoding.poisson_events(KEY, p[2:4], 7, 9, first=first).data
+        np.testing.assert_array_equal(poisson(KEY, p[2:4], 7, first_sample=first), whole[:, 2:4])
+        part = encoding.poisson_events(KEY, p[2:4], 7, 9, first_sample=first).data
         np.testing.assert_array_equal(part, events[:, 2:4])
     assert (whole[:, :2] != whole[:, 2:4]).any()
 

@@ -240,7 +240,8 @@ def test_inspect_refuses_what_is_no_finished_run(finished, tmp_path):
 
 def start(*arguments, **options):
     command = [sys.executable, "-m", "experiments.mnist_lif", *map(str, arguments)]
-    environment = environment_of_long_runs(TFDS_DATA_DIR="nowhere")
+    # On two devices, whatever the machine: also their sums must come to the same bits.
+    environment = environment_of_long_runs(TFDS_DATA_DIR="nowhere", JAX_NUM_CPU_DEVICES="2")
     return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, **options)
 

@@ -1,20 +1,18 @@
 """Splitting the batch over devices changes neither the result nor what has to travel."""
 
-import os
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from processes import on_eight_devices
 
-from fastsnn_jax.sharding import data_mesh, map_rows, replicate, shard_batch, use_cores
+from fastsnn_jax.sharding import data_mesh, map_rows, replicate, shard_batch
 
 SCRIPT = """
 import json, re
 import jax, numpy as np, optax
 import train_toy
-from fastsnn_jax.sharding import data_mesh, fitting_mesh, replicate, shard_batch, use_cores
+from fastsnn_jax.sharding import data_mesh, fitting_mesh, replicate, shard_batch
 from fastsnn_jax.train import init_state, make_train_step, rows_of
 from fastsnn_jax.train.chunk import Chunk
 
@@ -49,7 +47,6 @@ print(json.dumps({
     "collectives": [collectives(compiled), collectives(in_parts)],
     "devices": len(runs[1].state.step.sharding.device_set),
     "fitting": [getattr(fitting_mesh(size), "size", None) for size in (64, 12, 7)],
-    "told": use_cores(64),
 }))
 """
 MAPPED = """
@@ -62,8 +59,8 @@ rows = jnp.asarray(np.random.default_rng(0).standard_normal((16, 3)), jnp.float3
 whole = {"w": jnp.arange(6.0).reshape(3, 2), "key": jax.random.key(0)}
 
 
-def function(whole, rows, first):
-    number = first + jnp.arange(len(rows))
+def function(whole, rows, first_row):
+    number = first_row + jnp.arange(len(rows))
     noise = jax.vmap(lambda n: jax.random.uniform(jax.random.fold_in(whole["key"], n)))(number)
     return {"y": jnp.tanh(rows @ whole["w"]), "number": number, "noise": noise}
 
@@ -113,11 +110,6 @@ def test_the_default_mesh_has_as_many_devices_as_divide_the_batch(eight):
 
 
 @pytest.mark.slow
-def test_cores_leave_alone_what_xla_was_told(eight):
-    assert eight["told"] == 8
-
-
-@pytest.mark.slow
 def test_rows_mapped_over_devices_give_values_and_gradients_of_the_plain_function():
     plain, mapped = on_eight_devices(MAPPED)
     for one, other in zip(plain, mapped, strict=True):
@@ -133,33 +125,14 @@ def test_an_axis_that_cannot_be_split_is_refused():
     mesh = data_mesh(jax.devices()[:1])
     with pytest.raises(ValueError, match="shard_batch: axis 1 must be a multiple of the 1 devices"):
         shard_batch(mesh, np.arange(3), axis=1)
+    with pytest.raises(ValueError, match="map_rows: axis 0 must be a multiple of the 1 devices"):
+        map_rows(mesh, lambda whole, rows, first_row: rows, None, np.float32(1))
     assert mesh.shape == {"data": 1}
 
 
-@pytest.mark.parametrize(("batch_size", "cores", "devices"), [
-    (64, 1, 1), (64, 2, 2), (64, 16, 2), (63, 4, 1), (128, 3, 2), (96, 3, 3), (96, 8, 3),
-    (1024, 8, 8), (16, 8, 1),
-])
-def test_cores_share_a_batch_evenly_with_thirty_two_samples_each(
-    batch_size, cores, devices, monkeypatch
-):
-    asked = {}
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
-    monkeypatch.setattr(type(jax.config), "update", lambda self, name, to: asked.update({name: to}))
-    assert use_cores(batch_size) == jax.local_device_count()
-    assert asked == {"jax_num_cpu_devices": devices}
-
-
-def test_where_jax_has_its_devices_they_stay():
-    before = jax.local_devices()
-    assert use_cores(1024) == len(before) and jax.local_devices() == before
-    with pytest.raises(ValueError, match="use_cores: batch_size must be >= 1"):
-        use_cores(0)
-
-
 def test_on_one_device_mapped_rows_are_the_function_called_once():
-    def function(whole, rows, first):
-        return {"y": whole * rows, "number": first + jnp.arange(len(rows))}
+    def function(whole, rows, first_row):
+        return {"y": whole * rows, "number": first_row + jnp.arange(len(rows))}
 
     for mesh in (None, data_mesh(jax.devices()[:1])):
         mapped = map_rows(mesh, function, 2.0, jnp.arange(3.0))

@@ -12,8 +12,8 @@ from fastsnn_jax.cli.common import (
     say,
     settle,
 )
+from fastsnn_jax.cli.cores import use_cores
 from fastsnn_jax.recipes import mnist
-from fastsnn_jax.sharding import use_cores
 from fastsnn_jax.train import stream_progress
 
 DESCRIPTION = """Trains a surrogate-gradient LIF network on MNIST and records every spike.

@@ -58,11 +58,11 @@ def plan_inputs(config: MnistConfig, images: Int[np.ndarray, "n H W 1"]) -> Inpu
 
 def encode(
     config: MnistConfig, plan: InputPlan, key: Key, images: Float[Array, "B H W 1"],
-    start: int | Array = 0, steps: int | None = None, first: int | Array = 0,
+    start: int | Array = 0, steps: int | None = None, first_sample: int | Array = 0,
 ) -> Float[Array, "T B *N"] | SpikeTensor:
     """Spikes of images in [0, 1]: flat for the mlp, maps for the cnn.
 
-    All T, or ``steps`` from ``start`` on; ``first`` is the number of the first image in its batch.
+    All T, or ``steps`` from ``start`` on. ``first_sample`` is the first one's number in its batch.
     """
     steps = config.num_steps if steps is None else steps
     if config.encoder == "latency" and config.latency_winners < BLOCK_PIXELS:
@@ -72,9 +72,9 @@ def encode(
         probability = x * _probability(config)
         if plan.synapse == "event":
             return encoding.poisson_events(
-                key, probability, steps, plan.capacity, start=start, first=first
+                key, probability, steps, plan.capacity, start=start, first_sample=first_sample
             )
-        return encoding.poisson(key, probability, steps, start=start, first=first)
+        return encoding.poisson(key, probability, steps, start=start, first_sample=first_sample)
     if config.encoder == "latency":
         return encoding.latency(
             x, steps, threshold=config.latency_threshold, window=config.latency_window,

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from fastsnn_jax._typing import Array, Key, Params
 from fastsnn_jax.activity import Activity, fan_out
@@ -20,7 +21,7 @@ from fastsnn_jax.neurons import lif, lif_preset
 from fastsnn_jax.recipes.mnist.config import MnistConfig
 from fastsnn_jax.recipes.mnist.inputs import InputPlan, augment, encode
 from fastsnn_jax.record import Architecture
-from fastsnn_jax.sharding import fitting_mesh, map_rows
+from fastsnn_jax.sharding import map_rows
 from fastsnn_jax.windows import sum_windows
 
 NUM_HIDDEN, NUM_CLASSES = 400, 10
@@ -119,12 +120,13 @@ def architecture(config: MnistConfig, fans: Mapping[str, np.ndarray]) -> Archite
 
 
 def make_loss(
-    model: Any, config: MnistConfig, plan: InputPlan, fans: Mapping[str, np.ndarray] | None = None
+    model: Any, config: MnistConfig, plan: InputPlan, fans: Mapping[str, np.ndarray] | None = None,
+    mesh: Mesh | None = None,
 ) -> Callable:
     """``(params, (images uint8, labels), key) -> (loss, sums)`` for `make_train_step`.
 
     With ``energy_weight`` the loss has a price on synaptic operations and needs `fan_outs`; those
-    of the input are free, no parameter moves them.
+    of the input are free, no parameter moves them. ``mesh`` is that of the batch.
     """
     fans = fans or {}
     assert fans or not config.energy_weight, "a price on synaptic operations needs the fan-outs"
@@ -135,7 +137,7 @@ def make_loss(
         images, labels = batch
         augment_key, code_key = jax.random.split(key)
         x = augment(config, augment_key, _scaled(images))
-        logits, activity = _forward(model, config, plan, params, code_key, x)
+        logits, activity = _forward(model, config, plan, mesh, params, code_key, x)
         loss = cross_entropy(logits, labels, config.label_smoothing).mean()
         if config.energy_weight:
             operations = synaptic_operations(activity, charged)
@@ -147,16 +149,18 @@ def make_loss(
     return loss_fn
 
 
-def make_metrics(model: Any, config: MnistConfig, plan: InputPlan, per_neuron: bool) -> Callable:
+def make_metrics(
+    model: Any, config: MnistConfig, plan: InputPlan, per_neuron: bool, mesh: Mesh | None = None
+) -> Callable:
     """``(params, batch, mask, key) -> sums`` for `make_evaluate`.
 
     Loss, hits and a confusion matrix [true, predicted]; with ``per_neuron`` the spikes of every
-    neuron instead of the matrix.
+    neuron instead of the matrix. ``mesh`` is that of the batch.
     """
 
     def metrics_fn(params: Params, batch: tuple[Array, Array], mask: Array, key: Key):
         images, labels = batch
-        logits, activity = _forward(model, config, plan, params, key, _scaled(images))
+        logits, activity = _forward(model, config, plan, mesh, params, key, _scaled(images))
         loss = jnp.where(mask, cross_entropy(logits, labels), 0.0).sum()
         sums = _sums(logits, labels, mask) | {"loss": loss}
         if per_neuron:
@@ -195,20 +199,23 @@ def device_examples(examples: Examples) -> tuple[Array, Array]:
     return jnp.asarray(examples.images), jnp.asarray(examples.labels)
 
 
-def _forward(model: Any, config: MnistConfig, plan: InputPlan, params: Params, key: Key, x: Array):
-    """Logits and activity over all T: in windows where T is long, on every device its images."""
+def _forward(
+    model: Any, config: MnistConfig, plan: InputPlan, mesh: Mesh | None, params: Params, key: Key,
+    x: Array,
+):
+    """Logits and activity over all T: in windows where T is long, on each device its images."""
 
-    def forward(whole, x, first):
+    def forward(whole, x, first_row):
         params, key = whole
 
         def run(params, state, start, steps):
-            spikes = encode(config, plan, key, x, start, steps, first)
+            spikes = encode(config, plan, key, x, start, steps, first_row)
             return model.apply({"params": params}, state, spikes, method="run")
 
         rest = model.rest(len(x), input_shape(config, x.shape[1:]))
         return sum_windows(run, params, rest, config.num_steps)[1]
 
-    logits, activity = map_rows(fitting_mesh(len(x)), forward, (params, key), x)
+    logits, activity = map_rows(mesh, forward, (params, key), x)
     if config.encoder == "direct":  # analog: every pixel costs all its synapses at every step
         name = activity_keys(model)[0]
         count = activity[name]

@@ -34,6 +34,7 @@ from fastsnn_jax.record import (
     environment,
     write_record,
 )
+from fastsnn_jax.sharding import fitting_mesh
 from fastsnn_jax.train import (
     Interrupted,
     Journal,
@@ -183,7 +184,8 @@ def _train(
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     params = network.init_params(config, model, learn.images.shape[1:], init_key)
     fans = network.fan_outs(model, network.input_shape(config, learn.images.shape[1:]))
-    loss_fn = network.make_loss(model, config, plan, fans)
+    mesh = fitting_mesh(config.batch_size)
+    loss_fn = network.make_loss(model, config, plan, fans, mesh)
     scores = _evaluate(
         config, model, plan, select, jax.random.key(config.seed + 1), per_neuron=False
     )
@@ -203,14 +205,17 @@ def _train(
         ),
         # A run killed before its first checkpoint resumes from the start.
         evaluate=evaluate, checkpoints=checkpoints, resume=resume and bool(checkpoints.labels()),
-        progress=progress,
+        mesh=mesh, progress=progress,
     )
     return result.params, result.journal
 
 
 def _evaluate(config, model, plan, examples, key, *, per_neuron: bool):
-    metrics_fn = network.make_metrics(model, config, plan, per_neuron)
-    return make_evaluate(metrics_fn, rows_of(network.device_examples(examples)), EVAL_BATCH, key)
+    size = min(EVAL_BATCH, len(examples.labels))
+    mesh = fitting_mesh(size)
+    metrics_fn = network.make_metrics(model, config, plan, per_neuron, mesh)
+    examples = rows_of(network.device_examples(examples))
+    return make_evaluate(metrics_fn, examples, size, key, mesh=mesh)
 
 
 def _record(
