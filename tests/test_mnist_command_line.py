@@ -238,10 +238,11 @@ def test_inspect_refuses_what_is_no_finished_run(finished, tmp_path):
 # Processes
 
 
-def start(*arguments, **options):
+def start(*arguments, devices=2, **options):
+    """A run on two devices, whatever the machine: their sums must come to the same bits too."""
     command = [sys.executable, "-m", "experiments.mnist_lif", *map(str, arguments)]
-    # On two devices, whatever the machine: also their sums must come to the same bits.
-    environment = environment_of_long_runs(TFDS_DATA_DIR="nowhere", JAX_NUM_CPU_DEVICES="2")
+    environment = environment_of_long_runs(TFDS_DATA_DIR="nowhere",
+                                           JAX_NUM_CPU_DEVICES=str(devices))
     return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, **options)
 
@@ -303,6 +304,7 @@ def uninterrupted(tmp_path_factory):
     status, output, errors = command_line(*LONG, "--out", folder / "run", cwd=folder)
     assert status == 0, errors
     assert "data: digits" in errors and "epoch 1/10" in errors
+    assert json.loads((folder / "run" / "record.json").read_text())["device"]["count"] == 2
     return outcome(folder / "run"), output
 
 
@@ -350,6 +352,20 @@ def test_a_run_stopped_and_killed_in_every_phase_resumes_to_the_same_bits(uninte
     status, _, errors = command_line(*arguments)
     assert status == 0, errors
     assert_same_outcome(tmp_path / "run", uninterrupted[0])
+
+
+@pytest.mark.slow
+def test_what_two_devices_began_one_finishes(uninterrupted, tmp_path):
+    process = start(*LONG, "--out", "run")
+    read_until("samples/s", process)
+    assert "resume from" in interrupt(process)
+    status, _, errors = command_line("--resume", "run", devices=1)
+    assert status == 0, errors
+    (expected, _), (record, _) = uninterrupted[0], outcome(tmp_path / "run")
+    began, ended = (r["training_history"]["losses"] for r in (expected, record))
+    assert ended[0] == pytest.approx(began[0], rel=1e-3)  # the epoch that both had a part in
+    seen = expected["training_spikes"]["total_samples"]
+    assert len(ended) == 10 and record["training_spikes"]["total_samples"] == seen
 
 
 @pytest.mark.parametrize("module", [

@@ -16,9 +16,10 @@ from fastsnn_jax._typing import Array, Float, Int, Shaped
 from fastsnn_jax.windows import keep
 
 DENSITY_LIMIT_CPU = 0.07  # where forward and gradient cross; benchmarks/event_synapse.py
-# Measured at the default recipe's [3200, 784] x [784, 400], 8 events a row, two shared cores, jax
-# 0.10.2, minima of 1,173 interleaved calls. Forward by slots 1, 2, 4, 8, 16: 3.0, 1.6, 1.2, 0.95,
-# 1.1 ms. Gradient by block 16, 32, 64, 128, 256, 3200: 1.7, 1.7, 1.6, 1.6, 1.7, 2.4 ms.
+# Measured at the default recipe's [3200, 784] x [784, 400], 8 events a row, one device of two
+# shared cores, slots of 32 bits, jax 0.10.2, minima of 1,173 interleaved calls. Forward by slots
+# 1, 2, 4, 8, 16: 3.0, 1.6, 1.2, 0.95, 1.1 ms. Gradient by block 16, 32, 64, 128, 256, 3200: 1.7,
+# 1.7, 1.6, 1.6, 1.7, 2.4 ms.
 _SLOTS = 8  # kernel rows gathered per pass over the accumulator
 _BLOCK = 64  # rows whose cotangents stay in cache while their events are added
 
