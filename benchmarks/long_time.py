@@ -2,10 +2,9 @@
 
     python -m benchmarks.long_time
 
-The network, batch and program of ``benchmarks/train_step.py``, encoding included, on a CPU device
-for each core (``JAX_NUM_CPU_DEVICES=1`` for one of all); the rows take turns, and ratios are
-medians over rounds. The recipe runs 50 steps at once and more in windows;
-"windows" are two for 50 steps, to which a longer run in windows is to be compared.
+The network, batch and program of ``benchmarks/train_step.py``, encoding and devices included; the
+rows take turns, and ratios are medians over rounds. The recipe runs 50 steps at once and more in
+windows; "windows" are two for 50 steps, to which a longer run in windows is to be compared.
 """
 
 import argparse

@@ -58,16 +58,16 @@ def map_rows(
 ) -> PyTree:
     """``function(whole, rows, first_row)``, each device of the mesh at work on rows of its own.
 
-    Nothing travels where the rows lie on the mesh already, as `shard_batch` puts them; in the
-    backward pass the gradients of ``whole`` are added up, once. Plain twin:
-    ``function(whole, rows, 0)``, which a mesh of None means.
+    Nothing travels where `shard_batch` put the rows and `replicate` what is whole; in the backward
+    pass the gradients of ``whole`` are added up, once. Plain twin: ``function(whole, rows, 0)``,
+    which a mesh of None means.
 
     Args:
       mesh: from `data_mesh` or `fitting_mesh`, or None.
       function: what it gives for a row depends on ``whole``, the row and its number alone. It is
         given rows that follow each other, and the number of the first of them.
       whole: what every row needs, such as parameters and keys.
-      rows: pytree of arrays with a leading axis of rows.
+      rows: pytree of arrays that share their leading axis, that of rows.
 
     Returns:
       What ``function`` gives for all rows: a pytree of arrays with a leading axis of rows.
@@ -88,8 +88,8 @@ def map_rows(
         count = jax.tree.leaves(rows)[0].shape[0]
         return function(whole, rows, lax.axis_index("data") * count)
 
-    # Unchecked, for the kernels' custom gradients say nothing of what varies over devices. It adds
-    # up the gradients of whatever is whole all the same.
+    # Unchecked, for loops of kernels start from zeros, which do not vary over devices as their
+    # results do. The gradients of whatever is whole are added up all the same.
     split = PartitionSpec("data")
     return jax.shard_map(
         own, mesh=mesh, in_specs=(PartitionSpec(), split), out_specs=split, check_vma=False

@@ -1,5 +1,6 @@
 """How many devices a command makes of a machine's cores."""
 
+import json
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from fastsnn_jax.cli.cores import use_cores
 use_cores(64)
 print(jax.local_device_count())
 """
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @pytest.mark.parametrize("batch_size", [*range(1, 70), 96, 128, 160, 192, 1024])
@@ -37,13 +38,28 @@ def test_where_jax_has_its_devices_they_stay():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("told", "devices"), [
-    ({}, min(2, CORES)),
+    ({}, share(64, CORES)),
     ({"JAX_NUM_CPU_DEVICES": "3"}, 3),
     ({"XLA_FLAGS": "--xla_force_host_platform_device_count=5"}, 5),
 ], ids=str)
 def test_a_process_has_a_device_for_each_core_unless_it_is_told_how_many(told, devices):
+    assert output_of("-c", FIRST, **told) == f"{devices}\n"
+
+
+@pytest.mark.slow
+def test_the_mnist_command_puts_the_cores_to_work(tmp_path):
+    run = ("--dataset", "digits", "--smoke", "--num-steps", "6", "--out", str(tmp_path / "run"))
+    output_of("-m", "experiments.mnist_lif", *run)
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert record["config"]["batch_size"] == 64
+    assert record["device"]["count"] == share(64, CORES)
+
+
+def output_of(*arguments, **told):
+    """What Python printed in an environment that says no more of devices than ``told``."""
     own = environment(XLA_FLAGS="", JAX_NUM_CPU_DEVICES="") | told
     own = {name: value for name, value in own.items() if value}
-    done = subprocess.run([sys.executable, "-c", FIRST], env=own, text=True, capture_output=True,
-                          timeout=60)
-    assert (done.stdout, done.returncode) == (f"{devices}\n", 0), done.stderr
+    done = subprocess.run([sys.executable, *arguments], env=own, text=True, capture_output=True,
+                          timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

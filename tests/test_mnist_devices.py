@@ -1,8 +1,13 @@
 """The MNIST recipe on eight devices learns and counts as on one, and only sums travel."""
 
+import jax
 import numpy as np
 import pytest
 from processes import on_eight_devices
+
+from fastsnn_jax.recipes import mnist
+from fastsnn_jax.recipes.mnist import network, pipeline
+from fastsnn_jax.sharding import data_mesh
 
 EIGHT = """
 import json, re
@@ -30,7 +35,6 @@ def outcome_of(model, synapse, protocol="default", num_steps=6):
     model = network.build_model(config)
     params = network.init_params(config, model, (28, 28, 1), jax.random.key(0))
     plan = plan_inputs(config, images)
-    assert plan.synapse == synapse
     tx = optax.sgd(0.1)  # Adam would make a step of a gradient that is rounding and nothing else
     state = init_state(params, tx, jax.random.key(1), ema=True)
 
@@ -40,7 +44,7 @@ def outcome_of(model, synapse, protocol="default", num_steps=6):
 
     def counted(mesh, per_neuron):
         metrics = network.make_metrics(model, config, plan, per_neuron, mesh)
-        return make_evaluate(metrics, source, 24, jax.random.key(2), mesh=mesh)(params)
+        return make_evaluate(metrics, source, 32, jax.random.key(2), mesh=mesh)(params)
 
     runs = [train(step(mesh), source, state, LoopConfig(2, 16), mesh=mesh) for mesh in (one, eight)]
     compiled = Chunk(step(eight), source.fetch, eight).prepare(
@@ -53,8 +57,8 @@ def outcome_of(model, synapse, protocol="default", num_steps=6):
         "losses": [run.journal.history["losses"] for run in runs],
         "totals": [run.journal.totals for run in runs],
         "evaluations": [[counted(mesh, each) for mesh in (one, eight)] for each in (False, True)],
-        "collectives": sorted(set(re.findall(
-            r"(all-[a-z]+|reduce-scatter|collective-[a-z]+)(?:-start)?\\\\(", compiled.as_text()))),
+        "collectives": re.findall(
+            r"(all-[a-z]+|reduce-scatter|collective-[a-z]+)(?:-start)?\\\\(", compiled.as_text()),
         "devices": len(runs[1].state.step.sharding.device_set),
     }
 
@@ -100,4 +104,29 @@ def test_eight_devices_evaluate_a_network_as_one_does(eight, network):
 @pytest.mark.slow
 @every_network
 def test_a_step_gathers_no_activations(eight, network):
-    assert eight[network]["collectives"] == ["all-reduce"]
+    assert set(eight[network]["collectives"]) == {"all-reduce"}
+
+
+@pytest.mark.slow
+def test_windows_of_time_are_added_up_before_anything_travels(eight):
+    assert eight["windows"]["collectives"] == eight["mlp event"]["collectives"]
+
+
+def test_the_recipe_hands_its_mesh_to_the_loss_and_to_the_loop(monkeypatch, tmp_path):
+    one, seen = data_mesh(jax.devices()[:1]), []
+
+    class EnoughError(Exception):
+        pass
+
+    def stop(*arguments, mesh, **options):
+        seen.append(mesh)
+        raise EnoughError
+
+    monkeypatch.setattr(pipeline, "fitting_mesh", lambda size: one)
+    for name in ("make_loss", "make_metrics"):
+        monkeypatch.setattr(network, name, lambda *arguments: seen.append(arguments[-1]))
+    monkeypatch.setattr(pipeline, "make_evaluate", lambda *a, mesh: seen.append(mesh))
+    monkeypatch.setattr(pipeline, "train", stop)
+    with pytest.raises(EnoughError):
+        mnist.run(mnist.preset(dataset="digits", smoke=True), tmp_path / "run")
+    assert seen == [one] * 4

@@ -53,7 +53,7 @@ MAPPED = """
 import json
 from functools import partial
 import jax, jax.numpy as jnp, numpy as np
-from fastsnn_jax.sharding import data_mesh, map_rows
+from fastsnn_jax.sharding import data_mesh, map_rows, shard_batch
 
 rows = jnp.asarray(np.random.default_rng(0).standard_normal((16, 3)), jnp.float32)
 whole = {"w": jnp.arange(6.0).reshape(3, 2), "key": jax.random.key(0)}
@@ -76,7 +76,17 @@ def of(mesh):
     return [leaf.tolist() for leaf in jax.tree.leaves((value, out, gradients))]
 
 
-print(json.dumps([of(None), of(data_mesh())]))
+def refused(place):
+    try:
+        place(data_mesh(), jnp.zeros((12, 3)))
+    except ValueError as error:
+        return str(error)
+
+
+print(json.dumps([of(None), of(data_mesh()), [
+    refused(lambda mesh, rows: map_rows(mesh, function, whole, rows)),
+    refused(shard_batch),
+]]))
 """
 
 
@@ -109,9 +119,21 @@ def test_the_default_mesh_has_as_many_devices_as_divide_the_batch(eight):
     assert eight["fitting"] == [8, 4, None]
 
 
+@pytest.fixture(scope="module")
+def mapped_rows():
+    return on_eight_devices(MAPPED)
+
+
 @pytest.mark.slow
-def test_rows_mapped_over_devices_give_values_and_gradients_of_the_plain_function():
-    plain, mapped = on_eight_devices(MAPPED)
+def test_rows_that_eight_devices_cannot_share_are_refused(mapped_rows):
+    for function, message in zip(("map_rows", "shard_batch"), mapped_rows[2], strict=True):
+        expected = f"{function}: axis 0 must be a multiple of the 8 devices, got (12, 3)"
+        assert message.startswith(expected)
+
+
+@pytest.mark.slow
+def test_rows_mapped_over_devices_give_values_and_gradients_of_the_plain_function(mapped_rows):
+    plain, mapped, _ = mapped_rows
     for one, other in zip(plain, mapped, strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-6, atol=1e-6)
 

@@ -5,18 +5,18 @@ import os
 
 import jax
 
-_SAMPLES_PER_DEVICE = 32  # every device repeats the optimiser's work; docs/design.md has the gain
+_SAMPLES_PER_DEVICE = 32  # less was not measured; every device repeats the optimiser's work
 
 
 def use_cores(batch_size: int) -> None:
-    """Splits the CPU into as many devices as its cores can share a batch, see `share`.
+    """Makes the CPU `share` devices, which run the loops over time that XLA runs on one core each.
 
-    XLA runs a loop over time on one core; with devices, all are at work, and each keeps the data
-    set. Where JAX has its devices already, or ``JAX_NUM_CPU_DEVICES`` or ``XLA_FLAGS`` say how
-    many, it stays at that.
+    Every device keeps the data set. Where JAX has its devices already, or ``JAX_NUM_CPU_DEVICES``
+    or ``XLA_FLAGS`` say how many, it stays at that. Cores are those the process may run on; a
+    container's quota of their time is not seen.
     """
     told = "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if told or jax.config.values["jax_num_cpu_devices"] > 0:
+    if told or jax.config.values["jax_num_cpu_devices"] >= 0:
         return
     able = hasattr(os, "sched_getaffinity")  # the cores this process may use; not on macOS
     cores = len(os.sched_getaffinity(0)) if able else os.cpu_count() or 1
@@ -25,7 +25,9 @@ def use_cores(batch_size: int) -> None:
 
 
 def share(batch_size: int, cores: int) -> int:
-    """A power of 2, which an evaluation's batches share too, with 32 samples or more for each.
+    """How many devices: a power of 2, with 32 or more samples of the batch for each.
+
+    So they divide the evaluation's batches of 256 too.
 
     >>> share(64, cores=2), share(64, cores=16), share(63, cores=2)
     (2, 2, 1)

@@ -25,8 +25,8 @@ DESCRIPTION = """Trains a surrogate-gradient LIF network on MNIST and records ev
 
 --data-dir holds MNIST either as TensorFlow Datasets prepared it or as its four IDX files, plain or
 .gz. --smoke takes the first 640 training and 256 test images and, without --epochs, two epochs.
-On a CPU a JAX device for each core shares the batch, with 32 images or more each;
-JAX_NUM_CPU_DEVICES=1 in the environment keeps to one.
+On a CPU as many JAX devices as cores share the batch, a power of 2 with 32 images or more each: two
+at the default. JAX_NUM_CPU_DEVICES=1 in the environment keeps to one.
 """
 _FLAGS: Flags = {
     "dataset": ("dataset", str, "auto, mnist or digits"),

@@ -126,7 +126,8 @@ def make_loss(
     """``(params, (images uint8, labels), key) -> (loss, sums)`` for `make_train_step`.
 
     With ``energy_weight`` the loss has a price on synaptic operations and needs `fan_outs`; those
-    of the input are free, no parameter moves them. ``mesh`` is that of the batch.
+    of the input are free, no parameter moves them. ``mesh`` is the one `train` is given: without it
+    the compiler gathers event lists from several devices.
     """
     fans = fans or {}
     assert fans or not config.energy_weight, "a price on synaptic operations needs the fan-outs"
@@ -155,7 +156,7 @@ def make_metrics(
     """``(params, batch, mask, key) -> sums`` for `make_evaluate`.
 
     Loss, hits and a confusion matrix [true, predicted]; with ``per_neuron`` the spikes of every
-    neuron instead of the matrix. ``mesh`` is that of the batch.
+    neuron instead of the matrix. ``mesh`` is the one `make_evaluate` is given, as in `make_loss`.
     """
 
     def metrics_fn(params: Params, batch: tuple[Array, Array], mask: Array, key: Key):
