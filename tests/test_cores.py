@@ -52,7 +52,7 @@ def test_the_mnist_command_puts_the_cores_to_work(tmp_path):
     output_of("-m", "experiments.mnist_lif", *run)
     record = json.loads((tmp_path / "run" / "record.json").read_text())
     assert record["config"]["batch_size"] == 64
-    assert record["device"]["count"] == share(64, CORES)
+    assert record["device"]["count"] == record["metrics"]["devices"] == share(64, CORES)
 
 
 def output_of(*arguments, **told):

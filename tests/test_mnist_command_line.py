@@ -366,7 +366,7 @@ def test_what_two_devices_began_one_finishes(uninterrupted, tmp_path):
     status, _, errors = command_line("--resume", "run", devices=1)
     assert status == 0, errors
     record = load_record(tmp_path / "run")
-    assert record["device"]["count"] == 1
+    assert record["device"]["count"] == record["metrics"]["devices"] == 1
     expected, ended = (r["training_history"]["losses"] for r in (uninterrupted[0][0], record))
     assert 0 < shared < 10 and ended[:shared] == expected[:shared] and ended != expected
     np.testing.assert_allclose(ended, expected, rtol=0.1)  # roundings of one device, not of two

@@ -16,7 +16,7 @@ def use_cores(batch_size: int) -> None:
     container's quota of their time is not seen.
     """
     told = "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if told or jax.config.values["jax_num_cpu_devices"] >= 0:
+    if told or jax.config.values["jax_num_cpu_devices"] > 0:
         return
     able = hasattr(os, "sched_getaffinity")  # the cores this process may use; not on macOS
     cores = len(os.sched_getaffinity(0)) if able else os.cpu_count() or 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from fastsnn_jax._checks import check
 from fastsnn_jax._typing import Params
@@ -100,8 +101,10 @@ def run(
 
     model = network.build_model(config)
     say(f"input: {config.encoder} spikes, {plan.synapse} synapse (density {plan.density:.4f})")
+    mesh = fitting_mesh(config.batch_size)
+    say(f"devices that share a batch: {_devices(mesh)} of {jax.local_device_count()}")
     try:
-        params, journal = _train(config, out, resume, model, plan, learn, select, progress)
+        params, journal = _train(config, out, resume, model, plan, mesh, learn, select, progress)
     except Interrupted as stopped:
         raise Interrupted(f"{stopped}; continue with --resume {out}") from None
 
@@ -118,7 +121,7 @@ def run(
 
     shown = show_digits(config, model, params, test)
     record = _record(
-        config, dataset, held, model, params, plan, journal, scored, counted, measured_s,
+        config, dataset, held, model, params, plan, mesh, journal, scored, counted, measured_s,
         peak_events(shown),
     )
     rates = {  # of a layer's neurons: what the next synapse counts
@@ -173,8 +176,8 @@ def _split(config: MnistConfig, dataset: Dataset) -> tuple[Examples, Examples, i
 
 
 def _train(
-    config: MnistConfig, out: Path, resume: bool, model: Any, plan: InputPlan, learn: Examples,
-    select: Examples, progress: Progress | None,
+    config: MnistConfig, out: Path, resume: bool, model: Any, plan: InputPlan, mesh: Mesh | None,
+    learn: Examples, select: Examples, progress: Progress | None,
 ) -> tuple[Params, Journal]:
     notebook = config.protocol == "notebook"
     epochs = config.epochs
@@ -184,7 +187,6 @@ def _train(
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     params = network.init_params(config, model, learn.images.shape[1:], init_key)
     fans = network.fan_outs(model, network.input_shape(config, learn.images.shape[1:]))
-    mesh = fitting_mesh(config.batch_size)
     loss_fn = network.make_loss(model, config, plan, fans, mesh)
     scores = _evaluate(
         config, model, plan, select, jax.random.key(config.seed + 1), per_neuron=False
@@ -220,8 +222,8 @@ def _evaluate(config, model, plan, examples, key, *, per_neuron: bool):
 
 def _record(
     config: MnistConfig, dataset: Dataset, held: int, model: Any, params: Params, plan: InputPlan,
-    journal: Journal, scored: dict[str, Any], counted: dict[str, Any], measured_s: float,
-    peak: int,
+    mesh: Mesh | None, journal: Journal, scored: dict[str, Any], counted: dict[str, Any],
+    measured_s: float, peak: int,
 ) -> dict[str, Any]:
     optimiser = network.build_optimiser(config, 1)
     history, trained = journal.history, journal.totals["spikes"]
@@ -273,6 +275,7 @@ def _record(
             "test_loss": scored["loss"],
             "best_epoch": journal.best_epoch,
             "stopped": journal.stopped,
+            "devices": _devices(mesh),
             "input_synapse": plan.synapse,
             "input_density": plan.density,
             "event_capacity": plan.capacity if plan.synapse == "event" else None,
@@ -282,6 +285,10 @@ def _record(
                        "state_words": state_words(model.neuron)},
         },
     )
+
+
+def _devices(mesh: Mesh | None) -> int:
+    return 1 if mesh is None else mesh.size
 
 
 def _layer_activity(
