@@ -96,7 +96,8 @@ def test_a_run_learns_and_says_what_it_does(finished):
     assert record["dataset"]["sizes"] == {"train": 110, "validation": 10, "test": 60}
     assert finished.said[0].startswith("data: mnist, 120 training and 60 test images from by hand")
     assert "dense synapse" in finished.said[1] or "event synapse" in finished.said[1]
-    assert finished.said[2].startswith(f"devices that share a batch: {record['metrics']['devices']}")
+    devices = record["metrics"]["devices"]
+    assert finished.said[2].startswith(f"devices that share a batch: {devices}")
     assert finished.said[3] == "testing, once"
 
 
