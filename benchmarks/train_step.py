@@ -109,7 +109,7 @@ class Ours:
         return cross_entropy(logits, batch[1]).mean(), sums
 
     def program(self, name: str):
-        """Compiled ``(params) -> seconds`` for one chunk of the call ``name``: of one step."""
+        """``() -> seconds`` a step of one chunk of the call ``name``; the first call compiles."""
         given = name.endswith("given")
         data = self.given if given else self.images
         loss_fn = partial(self.loss, given)

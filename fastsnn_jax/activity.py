@@ -20,6 +20,8 @@ from fastsnn_jax.kernels.tally import Tally
 from fastsnn_jax.kernels.time_sum import sum_over_time
 from fastsnn_jax.spikes import SpikeTensor
 
+SATURATED_RATE = 0.95  # spikes per step from which a neuron carries next to no information
+
 
 class SpikeCount(NamedTuple):
     """Spikes of one signal over all T.
@@ -176,7 +178,9 @@ def silent(count: SpikeCount) -> Bool[Array, " *N"]:
     return jnp.all(count.events == 0, axis=0)
 
 
-def saturated(count: SpikeCount, num_steps: int, rate: float = 0.95) -> Bool[Array, " *N"]:
+def saturated(
+    count: SpikeCount, num_steps: int, rate: float = SATURATED_RATE
+) -> Bool[Array, " *N"]:
     """Neurons whose mean rate over the batch is at least ``rate``: they carry no information."""
     return firing_rates(count, num_steps) >= rate
 

@@ -177,8 +177,8 @@ def delta(x: Float[ArrayLike, "T B *N"], *, threshold: float, signed: bool = Tru
 def event_capacity(largest_mean: float, num_channels: int) -> int:
     """Slots per row for Poisson events whose fullest row has ``largest_mean`` events on average.
 
-    Seven standard deviations above the mean, in whole eights: a row overflows less than once in
-    10^9, and then it is counted as saturated.
+    Seven standard deviations above the mean and one, rounded up to eights, at most all channels: a
+    row of that mean overflows less than once in 5 million, and then it is counted as saturated.
     """
     check_number("event_capacity", "largest_mean", largest_mean, at_least=0)
     slots = largest_mean + 7 * math.sqrt(largest_mean) + 1

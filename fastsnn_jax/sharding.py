@@ -1,6 +1,5 @@
 """One mesh axis, ``data``: the batch is split over the devices, everything else is copied."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,8 +27,8 @@ def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def fitting_mesh(batch_size: int) -> Mesh | None:
-    """Mesh over as many devices as divide ``batch_size``; None when that is one."""
-    count = math.gcd(batch_size, jax.local_device_count())
+    """Mesh over the most devices that divide ``batch_size``; None when that is one."""
+    count = next(n for n in range(jax.local_device_count(), 0, -1) if batch_size % n == 0)
     return None if count == 1 else data_mesh(jax.local_devices()[:count])
 
 

@@ -2,7 +2,8 @@
 
 A network runs fastest over windows of time whose arrays fit the cache. Their gradient needs the
 charged membranes and the event lists: what kernels mark with `keep`. From these all else follows
-without another run of a time loop; neurons that mark nothing (those with delays) run again.
+without another run of a time loop. Neurons that mark nothing run again: all but `lif` and
+`current_lif` without delays.
 """
 
 from collections.abc import Callable

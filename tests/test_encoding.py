@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.scipy.special import gammainc
 
 from fastsnn_jax import encoding
 
@@ -165,6 +166,9 @@ def test_capacity_holds_the_fullest_rows():
     assert encoding.event_capacity(0.0, 784) == 8
     assert encoding.event_capacity(25.0, 784) == 64
     assert encoding.event_capacity(25.0, 30) == 30
+    for mean in np.geomspace(1e-3, 500, 400):  # Poisson tails are those of many rare pixels
+        beyond = gammainc(encoding.event_capacity(mean, 10_000) + 1.0, mean)
+        assert beyond < 2e-7, mean
 
 
 @pytest.mark.parametrize("call, message", [

@@ -19,7 +19,7 @@ FLOORS = {
     2: "surrogate spikes codings encoding unroll windows neurons attention kernels jaxpr",
     3: "activity losses energy",
     4: "nn models",
-    5: "conversion data train checkpoint record sharding export scope recipes generation "
+    5: "conversion data train checkpoint record sharding scope recipes generation "
        "pretrained",
     6: "cli",
     7: "__init__",

@@ -57,6 +57,12 @@ def finished(tmp_path_factory):
 
 
 @pytest.mark.slow
+def test_a_smoke_run_of_the_notebook_takes_two_epochs_too(tmp_path):
+    run = mnist_lif.main([*QUICK, "--protocol", "notebook", "--out", str(tmp_path / "run")])
+    assert run["epochs_trained"] == 2
+
+
+@pytest.mark.slow
 def test_the_headline_is_one_json_object_of_the_figures_of_the_record(finished):
     out, headline = finished
     headline = json.loads(json.dumps(headline, allow_nan=False))

@@ -146,7 +146,8 @@ def test_the_slots_leave_room_for_a_stretched_image_and_the_density_does_not():
     ({"encoder": "direct"}, "dense"),
 ])
 def test_the_input_synapse_is_chosen_by_density_unless_it_is_given(fields, synapse):
-    assert plan_inputs(preset(**fields), image_of([[255, 255], [0, 0]])).synapse == synapse
+    plan = plan_inputs(preset(**fields), image_of([[255, 255], [0, 0]]))
+    assert plan.synapse == synapse and (plan.density is None) == ("encoder" in fields)
 
 
 def test_on_an_accelerator_the_dense_product_is_chosen(monkeypatch):

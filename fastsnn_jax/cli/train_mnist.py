@@ -25,8 +25,8 @@ DESCRIPTION = """Trains a surrogate-gradient LIF network on MNIST and records ev
 
 --data-dir holds MNIST either as TensorFlow Datasets prepared it or as its four IDX files, plain or
 .gz. --smoke takes the first 640 training and 256 test images and, without --epochs, two epochs.
-On a CPU as many JAX devices as cores share the batch, a power of 2 with 32 images or more each: two
-at the default. JAX_NUM_CPU_DEVICES=1 in the environment keeps to one.
+On a CPU up to as many JAX devices as cores share the batch, a power of 2 with 32 images or more
+each: two at the default. JAX_NUM_CPU_DEVICES=1 in the environment keeps to one.
 """
 _FLAGS: Flags = {
     "dataset": ("dataset", str, "auto, mnist or digits"),
@@ -35,7 +35,7 @@ _FLAGS: Flags = {
     "encoder": ("encoder", str, "poisson, latency or direct"),
     "input_synapse": ("input_synapse", str, "auto, dense or event"),
     "epochs": ("epochs", int,
-               "passes over the training images; None: 25 on MNIST, 80 on the digits"),
+               "passes over the images; None: 25 on MNIST, 80 on the digits, notebook: 20"),
     "batch_size": ("batch_size", int, "images per update"),
     "num_steps": ("num_steps", int, "time steps of 1 ms"),
     "max_rate": ("max_rate_hz", float, "Poisson rate of a white pixel in Hz"),

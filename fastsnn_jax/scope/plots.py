@@ -138,7 +138,7 @@ def rate_histogram(rates: ArrayLike, silent: ArrayLike, saturated: ArrayLike) ->
     Args:
       rates: [N] spikes per neuron per step, in [0, 1].
       silent: [N] booleans, neurons that never fired.
-      saturated: [N] booleans, neurons that fired at every step.
+      saturated: [N] booleans, neurons that fired at every step, or nearly so.
 
     Raises:
       ValueError: rates outside [0, 1] or not finite; shapes that differ; a neuron in both masks.

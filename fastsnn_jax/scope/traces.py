@@ -80,7 +80,8 @@ def membrane(
     """Membrane of a few neurons over time, one strip each, with threshold and spikes.
 
     Args:
-      v: [T, N] membrane, N at most 12, in the unit of the threshold.
+      v: [T, N] membrane, N at most 12, in the unit of the threshold. Where it is the state that
+        a step leaves behind, a reset has already lowered it at a spike.
       threshold: one for all, or [N].
       spikes: [T, N] zeros and ones; a spike is a bar above the trace.
       names: N names; ``neuron 0`` to N-1 where not given.
@@ -127,7 +128,7 @@ def membrane(
         axes.set_yticks([0.0, told], ["0", f"{told:.3g}"])
         axes.tick_params(labelbottom=last)
     strips[0].set_title(
-        "Membrane, threshold (dashed) and spikes (bars)", loc="left", fontsize=10,
+        "Membrane after each step, threshold (dashed) and spikes (bars)", loc="left", fontsize=10,
         fontweight="bold", color=INK,
     )
     strips[0].set_xlim(-0.5, num_steps - 0.5)

@@ -14,12 +14,13 @@ from fastsnn_jax.train.chunk import Chunk, Pace, Source, run_chunks
 from fastsnn_jax.train.journal import add_sums
 from fastsnn_jax.train.order import full_order
 
+_CHUNK_S = 0.5  # aimed duration of a dispatch
 MetricsFn: TypeAlias = Callable[[Params, Any, Array, Key], dict[str, Any]]
 
 
 def make_evaluate(
     metrics_fn: MetricsFn, source: Source, batch_size: int, key: Key, *,
-    mesh: Mesh | None = None, chunk_s: float = 0.5,
+    mesh: Mesh | None = None,
 ) -> Callable[[Params], dict[str, Any]]:
     """Returns ``evaluate(params) -> sums``, with every sample counted exactly once.
 
@@ -51,7 +52,7 @@ def make_evaluate(
         return params, source.fetch(data, row["index"]), row["mask"], key
 
     chunk = Chunk(lambda state, batch: (state, metrics_fn(*batch)), fetch, mesh)
-    pace = Pace(chunk_s)
+    pace = Pace(_CHUNK_S)
 
     def evaluate(params: Params) -> dict[str, Any]:
         known = (replicate(mesh, params), data, key_data)

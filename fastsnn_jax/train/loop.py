@@ -106,7 +106,8 @@ def train(
     """Trains to the end, or continues from the newest checkpoint with ``resume``.
 
     What is computed depends on the arguments alone, not on where the run was cut into dispatches
-    or interrupted: a resumed run ends with the same bits as an uninterrupted one, times aside.
+    or interrupted: a resumed run, on as many devices, ends with the same bits as an uninterrupted
+    one, times aside.
 
     A checkpoint holds the items ``state`` and, after an evaluation, ``best`` (its parameters),
     and the journal.
@@ -120,7 +121,7 @@ def train(
       checkpoints: where to save; None keeps nothing.
       identity: what else, besides seed, batch size and number of samples, must be the same for a
         run to be resumed, such as a digest of the data; JSON holds it.
-      mesh: devices that share each batch; default as many as divide the batch size.
+      mesh: devices that share each batch; default the most that divide the batch size.
       progress: told about every dispatch; silent by default.
     Raises:
       TrainingError: when a loss or parameter is not finite; earlier checkpoints stay.

@@ -90,7 +90,8 @@ class Trainer:
           variables: to start from, not consumed; default ``model.init``.
           out: directory for checkpoints: at the end, and about once a minute.
           resume: continue the run in ``out``, given the same batches from the first on; those it
-            has seen are passed over. Interrupted or not, the result has the same bits.
+            has seen are passed over. Interrupted or not, the result has the same bits, on as many
+            devices.
           validation: tokens [B, L + 1] to evaluate on, every ``eval_every`` steps and at the end;
             all are kept in memory. They select ``best``, which checkpoints hold too.
         Returns:

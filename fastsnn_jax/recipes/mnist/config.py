@@ -33,7 +33,7 @@ class MnistConfig:
       threshold, decay: of the neurons; ``learn_decay`` starts every neuron at ``decay``.
       gain: scale of the initial kernels.
       logit_scale: logit per output spike.
-      epochs: passes over the training images; None takes as many as the dataset needs.
+      epochs: passes over the training images; None takes as many as protocol and dataset need.
       batch_size, learning_rate: of the optimiser, with cosine decay in our protocols.
       label_smoothing, ema_decay, shift, stretch: regularisation; see ``augment``.
       energy_weight: price of the synaptic operations that training can save, as a loss per spike
@@ -152,8 +152,7 @@ _PROTOCOLS: dict[str, dict[str, Any]] = {
     "default": {},
     "few-events": {"encoder": "latency", "num_steps": 16, "latency_winners": 3},
     "notebook": {
-        "learn_decay": False, "gain": 3**-0.5, "logit_scale": 1.0, "epochs": 20,
-        "learning_rate": 3e-3, "label_smoothing": 0.0, "ema_decay": None, "shift": 0.0,
-        "stretch": 0.0, "patience": 5,
+        "learn_decay": False, "gain": 3**-0.5, "logit_scale": 1.0, "learning_rate": 3e-3,
+        "label_smoothing": 0.0, "ema_decay": None, "shift": 0.0, "stretch": 0.0, "patience": 5,
     },
 }

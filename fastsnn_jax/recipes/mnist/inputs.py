@@ -19,12 +19,13 @@ class InputPlan(NamedTuple):
     Attributes:
       synapse: "event" or "dense".
       capacity: event slots per row.
-      density: expected spikes per step of the busiest image, as a fraction of the pixels.
+      density: expected spikes per step of the busiest image, as a fraction of the pixels; None
+        for encoders whose spikes are no event lists: there it decides nothing.
     """
 
     synapse: str
     capacity: int
-    density: float
+    density: float | None
 
 
 class Distortion(Protocol):
@@ -42,15 +43,14 @@ def plan_inputs(config: MnistConfig, images: Int[np.ndarray, "n H W 1"]) -> Inpu
 
     The slots leave room for what `augment` may enlarge.
     """
+    if config.encoder != "poisson":
+        return InputPlan("dense", 0, None)
     pixels = images.reshape(len(images), -1)
-    if config.encoder == "poisson":
-        busiest = pixels.sum(axis=1, dtype=np.int64).max() / 255 * _probability(config)
-    else:
-        busiest = float(pixels.shape[1])  # many pixels share the first step, or all are analog
+    busiest = pixels.sum(axis=1, dtype=np.int64).max() / 255 * _probability(config)
     density = min(float(busiest) / pixels.shape[1], 1.0)
     synapse = config.input_synapse
     if synapse == "auto":
-        able = config.model == "mlp" and config.encoder == "poisson"
+        able = config.model == "mlp"
         synapse = preferred_synapse(jax.default_backend(), density) if able else "dense"
     largest = busiest * (1 - config.stretch) ** -2  # both sides sampled that much more densely
     return InputPlan(synapse, encoding.event_capacity(largest, pixels.shape[1]), density)
@@ -100,7 +100,7 @@ def augment(
     def draw(key, bound):
         return jax.random.uniform(key, (batch, 1), minval=-bound, maxval=bound)
 
-    def sampling(size, offset, other=None):
+    def sampling(size, offset):
         """Rows of bilinear weights [..., size out, size in] for out positions moved by offset."""
         centre = jnp.arange(size) - (size - 1) / 2
         position = centre * offset[0] + offset[1]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastsnn_jax import scope
+from fastsnn_jax.activity import SATURATED_RATE
 from fastsnn_jax.recipes.mnist.config import MnistConfig
 from fastsnn_jax.recipes.mnist.traces import (
     INPUT,
@@ -16,8 +17,6 @@ from fastsnn_jax.recipes.mnist.traces import (
     digit_traces,
 )
 from fastsnn_jax.recipes.scope_page import write_scope
-
-SATURATED_RATE = 0.95  # spikes per step from which a neuron carries next to no information
 
 
 def draw_all(

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._checks import check, check_number, fail
+from ...activity import SATURATED_RATE
 from .conversion import conversion_data
 from .trace_file import Traces
 
-SATURATED_RATE = 0.95  # spikes per step from which a neuron carries next to no information
 RAREST = -9  # rates up to 2**RAREST share a bar
 MAX_POINTS = 512
 SCHEMA = "fastsnn-scope/1"
