@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -48,3 +49,13 @@ def check_floating(where: str, name: str, array: Any) -> None:
     """Raises TypeError unless ``array`` has a floating dtype."""
     if not jnp.issubdtype(jnp.result_type(array), jnp.floating):
         raise TypeError(f"{where}: {name} must be floating, got dtype {jnp.result_type(array)}")
+
+
+def check_finite(where: str, name: str, array: Any, remedy: str = "") -> None:
+    """Raises ValueError if a floating ``array`` holds NaN or infinity; one being traced passes."""
+    if isinstance(array, jax.core.Tracer) or not jnp.issubdtype(
+        jnp.result_type(array), jnp.floating
+    ):
+        return
+    finite = bool(np.isfinite(np.asarray(array)).all())
+    check(finite, where, f"{name} must be finite", "NaN or infinity", remedy)

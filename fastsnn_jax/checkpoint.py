@@ -169,7 +169,7 @@ def _write_manifest(path: Path, journal: Any, arrays: dict[str, Any]) -> None:
 def _read_manifest(path: Path) -> dict[str, Any]:
     """The manifest, after a check of every file: TensorStore must never meet a bad one."""
     sealed = json.loads((path / _MANIFEST).read_text())
-    if sealed["sha256"] != _sha256(sealed["manifest"].encode()):
+    if sealed["sha256"] != _sha256(str(sealed["manifest"]).encode()):
         raise ValueError(f"{_MANIFEST} does not match its checksum")
     manifest = json.loads(sealed["manifest"])
     found = _file_digests(path)

@@ -12,7 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fastsnn_jax._checks import check, check_count, check_floating, check_number
+from fastsnn_jax._checks import (
+    check,
+    check_count,
+    check_finite,
+    check_floating,
+    check_number,
+)
 from fastsnn_jax._typing import Array, ArrayLike, Float, Int, Key
 from fastsnn_jax.kernels.bit_words import pack_words, words_to_events
 from fastsnn_jax.spikes import SpikeTensor
@@ -167,8 +173,7 @@ def delta(x: Float[ArrayLike, "T B *N"], *, threshold: float, signed: bool = Tru
     x = jnp.asarray(x)
     check_floating("delta", "input", x)
     check(x.ndim >= 2, "delta", "input must be [T, B, *N]", x.shape)
-    if not isinstance(x, jax.core.Tracer):
-        check(bool(np.isfinite(np.asarray(x)).all()), "delta", "input must be finite", "NaN or inf")
+    check_finite("delta", "input", x)
     change = jnp.diff(x, axis=0, prepend=x[:1])
     rising = (change >= threshold).astype(x.dtype)
     return rising - (change <= -threshold).astype(x.dtype) if signed else rising

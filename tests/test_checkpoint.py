@@ -107,9 +107,10 @@ def test_damage_to_any_file_is_found_and_named_with_the_way_back(tmp_path):
     assert checkpoints.restore().journal == {"number": 1}
     shutil.rmtree(newest)
     assert checkpoints.restore().journal == {"number": 0}
-    (checkpoints.path(0) / "manifest.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="is damaged: .*; start anew"):
-        checkpoints.restore()
+    for text in ("{}", "[]", "null", '{"sha256": 1, "manifest": 2}'):
+        (checkpoints.path(0) / "manifest.json").write_text(text)
+        with pytest.raises(CheckpointError, match="is damaged: .*; start anew"):
+            checkpoints.restore()
 
 
 def test_restoring_from_nothing_is_an_error(tmp_path):

@@ -284,6 +284,19 @@ def test_an_input_of_the_wrong_rank_is_refused_by_the_first_layer(name, shape):
 
 
 @every_model
+def test_nan_in_the_input_or_a_parameter_is_refused_unless_traced(name):
+    model, variables, x = started(name)
+
+    def spoilt(leaf):
+        return jnp.asarray(leaf, jnp.float32).at[(0,) * leaf.ndim].set(jnp.nan)
+
+    for given in ((variables, spoilt(x)), (jax.tree.map(spoilt, variables), x)):
+        with pytest.raises(ValueError, match="current must be finite, got NaN or infinity; look"):
+            model.apply(*given)
+        jax.jit(model.apply)(*given)
+
+
+@every_model
 def test_no_step_another_width_or_another_batch_than_the_state_is_refused(name):
     model, variables, x = started(name)
     x = np.asarray(x)

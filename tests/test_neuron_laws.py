@@ -206,3 +206,22 @@ def test_no_time_step_is_refused(row):
 def test_a_state_that_is_not_floating_is_refused(row):
     with pytest.raises(TypeError, match="the state must be floating"):
         row.neuron.rest((B, N), jnp.int32)
+
+
+@rows()
+def test_what_is_not_finite_is_refused_unless_it_is_traced(row):
+    params, rest = row.neuron.init(jax.random.key(0), (N,)), row.neuron.rest((B, N))
+    leaves, structure = jax.tree.flatten(params)
+    spoilt = [
+        structure.unflatten([leaf * (jnp.nan if k == i else 1) for k, leaf in enumerate(leaves)])
+        for i in range(len(leaves))
+    ]
+    for run, shape in ((row.neuron.step, (B, N)), (row.neuron.unroll, (T, B, N))):
+        x = currents(shape)
+        for value in (jnp.nan, jnp.inf):
+            with pytest.raises(ValueError, match="current must be finite, got NaN or infinity"):
+                run(params, rest, x.at[..., 1].set(value))
+        for bad in spoilt:
+            with pytest.raises(ValueError, match=r"params\[.*\] must be finite"):
+                run(bad, rest, x)
+        jax.jit(run)(params, rest, x * jnp.nan)

@@ -15,6 +15,7 @@ import train_toy
 from processes import environment
 
 from fastsnn_jax.checkpoint import CheckpointError, Checkpoints
+from fastsnn_jax.recipes.run_directory import resumable
 from fastsnn_jax.train import Interrupted, Journal, rows_of
 from fastsnn_jax.train.chunk import Chunk
 from fastsnn_jax.train.interrupt import Interrupts
@@ -179,3 +180,10 @@ def test_resume_refuses_nothing_another_seed_another_model_and_a_used_directory(
         train_toy.run(checkpoints, epochs=1, ema=False, resume=True)
     with pytest.raises(CheckpointError, match="already holds a run"):
         train_toy.run(checkpoints, epochs=1)
+
+
+def test_an_interruption_tells_the_flags_to_go_on_with():
+    stopped, out = Interrupted("stopped at step 3"), Path("my runs/a")
+    assert str(resumable(stopped, out, None)) == (
+        "stopped at step 3; continue with --resume 'my runs/a'")
+    assert str(resumable(stopped, Path("a"), "idx")).endswith("--resume a --data-dir idx")

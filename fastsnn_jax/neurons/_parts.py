@@ -7,7 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fastsnn_jax._checks import check, check_count, check_floating, check_number
+from fastsnn_jax._checks import (
+    check,
+    check_count,
+    check_finite,
+    check_floating,
+    check_number,
+)
 from fastsnn_jax._typing import Array, Params
 
 
@@ -67,14 +73,25 @@ def zeros(where: str, shape: Sequence[int], dtype: Any) -> Array:
     return jnp.zeros(tuple(shape), dtype)
 
 
-def check_current(where: str, v: Array, current: Array) -> None:
-    """Raises unless ``current`` is floating and shaped as the membrane ``v``."""
+def check_current(where: str, params: Params, v: Array, current: Array) -> None:
+    """Raises unless ``current`` is floating, shaped as the membrane ``v``, and all is finite."""
     check_floating(where, "current", current)
     check(
         jnp.shape(current) == jnp.shape(v), where,
         f"current of one step must have the state's shape {jnp.shape(v)}", jnp.shape(current),
         "unroll takes currents [T, ...]; rest(shape) takes their shape without T",
     )
+    check_all_finite(where, params, current)
+
+
+def check_all_finite(where: str, params: Params, current: Array) -> None:
+    """Raises ValueError for NaN or infinity: a neuron would be silent rather than say so.
+
+    Traced values pass. In a layer a current is what its input and its weights make of each other.
+    """
+    check_finite(where, "current", current, "look into the input and the weights before it")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        check_finite(where, f"params{jax.tree_util.keystr(path)}", leaf)
 
 
 def _leaf(name: str) -> str:

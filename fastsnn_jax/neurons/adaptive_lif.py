@@ -45,7 +45,7 @@ class AdaptiveLIF:
         self, params: Params, state: AdaptiveLIFState, current: Float[Array, "B *N"]
     ) -> tuple[AdaptiveLIFState, Float[Array, "B *N"]]:
         """Advances one step; spikes come in ``current``'s dtype."""
-        _parts.check_current("adaptive_lif", state.v, current)
+        _parts.check_current("adaptive_lif", params, state.v, current)
         decay, threshold, gain = self.membrane.constants(params, state.v.dtype)
         u = decay * state.v + gain * current.astype(state.v.dtype)
         v, spikes = self.membrane.fire(u, threshold + self.adaptation * state.adaptation)
@@ -57,6 +57,7 @@ class AdaptiveLIF:
         self, params: Params, state: AdaptiveLIFState, currents: Float[Array, "T B *N"]
     ) -> tuple[AdaptiveLIFState, Float[Array, "T B *N"]]:
         """Runs over T."""
+        _parts.check_all_finite("adaptive_lif", params, currents)
         return unroll(self.step, params, state, currents)
 
 

@@ -52,12 +52,13 @@ class CurrentLIF:
         self, params: Params, state: CurrentLIFState, currents: Float[Array, "T B *N"]
     ) -> tuple[CurrentLIFState, Float[Array, "T B *N"]]:
         """Runs over T: the synapse first, then the membrane in its own fast form."""
+        _parts.check_all_finite("current_lif", params, currents)
         synapse, filtered = unroll(self._filter, params, state.synapse, currents)
         membrane, spikes = self.membrane.unroll(params, LIFState(state.v), filtered)
         return CurrentLIFState(synapse, membrane.v), spikes.astype(currents.dtype)
 
     def _filter(self, params, synapse, current):
-        _parts.check_current("current_lif", synapse, current)
+        _parts.check_current("current_lif", params, synapse, current)
         decay = _parts.constant(self, params, "synapse_decay", synapse.dtype)
         synapse = decay * synapse + current.astype(synapse.dtype)
         return synapse, synapse

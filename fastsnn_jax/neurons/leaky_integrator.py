@@ -41,7 +41,7 @@ class LeakyIntegrator:
         self, params: Params, state: LIFState, current: Float[Array, "B *N"]
     ) -> tuple[LIFState, Float[Array, "B *N"]]:
         """Advances one step; the output is the membrane, in ``current``'s dtype."""
-        _parts.check_current("leaky_integrator", state.v, current)
+        _parts.check_current("leaky_integrator", params, state.v, current)
         decay = _parts.constant(self, params, "decay", state.v.dtype)
         gain = _parts.gain(self.input_gain, decay)
         v = decay * state.v + gain * current.astype(state.v.dtype)
@@ -51,6 +51,7 @@ class LeakyIntegrator:
         self, params: Params, state: LIFState, currents: Float[Array, "T B *N"]
     ) -> tuple[LIFState, Float[Array, "T B *N"]]:
         """Runs over T."""
+        _parts.check_all_finite("leaky_integrator", params, currents)
         return unroll(self.step, params, state, currents)
 
 

@@ -67,7 +67,7 @@ class LIF:
         self, params: Params, state: LIFState, current: Float[Array, "B *N"]
     ) -> tuple[LIFState, Float[Array, "B *N"]]:
         """Advances one step; spikes come in ``current``'s dtype."""
-        _parts.check_current("lif", state.v, current)
+        _parts.check_current("lif", params, state.v, current)
         v, dtype = state.v, state.v.dtype
         decay, threshold, gain = self.constants(params, dtype)
         current_dtype, current = current.dtype, gain * current.astype(dtype)
@@ -88,6 +88,7 @@ class LIF:
         self, params: Params, state: LIFState, currents: Float[Array, "T B *N"]
     ) -> tuple[LIFState, Float[Array, "T B *N"]]:
         """Runs over T; equal to ``unroll(self.step, ...)``, with one stored array per gradient."""
+        _parts.check_all_finite("lif", params, currents)
         if self.reset_delay or self.surrogate.forward:
             return unroll(self.step, params, state, currents)
         return lif_unroll(self, params, state, currents)
@@ -150,7 +151,8 @@ def lif(
       A neuron with state ``LIFState(v)``.
 
     Raises:
-      ValueError: for a constant out of range, an unknown choice, or wrong shapes at a step.
+      ValueError: for a constant out of range, an unknown choice, or wrong shapes at a step; for NaN
+        or infinity in a current or parameter, unless it is being traced.
       TypeError: for a constant that is not a number, or a state or current not floating.
 
     Source: Neftci, Mostafa, Zenke 2019, arXiv:1901.09948.

@@ -58,7 +58,7 @@ class Recurrent:
         self, params: Params, state: RecurrentState, current: Float[Array, "B N"]
     ) -> tuple[RecurrentState, Float[Array, "B N"]]:
         """Advances one step; spikes come in ``current``'s dtype."""
-        _parts.check_current("recurrent", state.spikes, current)
+        _parts.check_current("recurrent", params, state.spikes, current)
         kernel = params["kernel"].astype(current.dtype)
         current = current + state.spikes.astype(current.dtype) @ kernel
         inner, spikes = self.neuron.step(params["neuron"], state.neuron, current)
@@ -68,6 +68,7 @@ class Recurrent:
         self, params: Params, state: RecurrentState, currents: Float[Array, "T B N"]
     ) -> tuple[RecurrentState, Float[Array, "T B N"]]:
         """Runs over T."""
+        _parts.check_all_finite("recurrent", params, currents)
         return unroll(self.step, params, state, currents)
 
 

@@ -1,6 +1,7 @@
 """The directory of a run: who may write into it, and what it was begun with."""
 
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from fastsnn_jax._checks import fail
 from fastsnn_jax._files import write_text
 from fastsnn_jax.checkpoint import CheckpointError, Checkpoints
 from fastsnn_jax.record import FILE_NAME, load_record
+from fastsnn_jax.train import Interrupted
 
 Config = TypeVar("Config")
 CONFIG_FILE, CHECKPOINTS = "config.json", "checkpoints"
@@ -47,6 +49,12 @@ def finished_record(out: Path, config: Mapping[str, Any]) -> dict[str, Any] | No
     if _read(out, dict)[0] != config:
         raise CheckpointError(f"{out}: this run was begun with another configuration")
     return load_record(out)
+
+
+def resumable(stopped: Interrupted, out: Path, data_dir: str | Path | None) -> Interrupted:
+    """The same interruption, with the flags to go on with; only the data's digest binds a run."""
+    flags = ["--resume", str(out)] + ([] if data_dir is None else ["--data-dir", str(data_dir)])
+    return Interrupted(f"{stopped}; continue with {shlex.join(flags)}")
 
 
 def read_begun(out: str | Path, build: Callable[[dict[str, Any]], Config]) -> Config:

@@ -26,6 +26,7 @@ from fastsnn_jax.recipes.run_directory import (
     check_resumable,
     finished_record,
     read_begun,
+    resumable,
 )
 from fastsnn_jax.record import (
     Anytime,
@@ -102,7 +103,7 @@ def run(
             records[name] = record
         return records
     except Interrupted as stopped:
-        raise Interrupted(f"{stopped}; continue with --resume {out}") from None
+        raise resumable(stopped, out, data_dir) from None
 
 
 def headline(record: dict[str, Any], out: str | Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from fastsnn_jax.recipes.distill.models import (
 from fastsnn_jax.recipes.lm import network
 from fastsnn_jax.recipes.lm.pipeline import Prepared, conclude, prepare, start, train_new
 from fastsnn_jax.recipes.lm.training import Evaluate, history_of, make_evaluation, train_windows
-from fastsnn_jax.recipes.run_directory import finished_record, read_begun
+from fastsnn_jax.recipes.run_directory import finished_record, read_begun, resumable
 from fastsnn_jax.record import LossHistory
 from fastsnn_jax.train import (
     Interrupted,
@@ -93,7 +93,7 @@ def run(
             f"{'with' if student.spiking else 'without'} spikes, {config.steps} steps")
         learnt = _train_student(config, out, resume, ready, teacher, first, run_key, progress)
     except Interrupted as stopped:
-        raise Interrupted(f"{stopped}; continue with --resume {out}") from None
+        raise resumable(stopped, out, data_dir) from None
     say("evaluating on all of the held-out text")
     sums = learnt.evaluate(learnt.params)
     if not (out / STUDENT).exists():  # as of the teacher

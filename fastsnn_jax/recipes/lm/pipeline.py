@@ -22,7 +22,13 @@ from fastsnn_jax.recipes.lm.config import LMConfig
 from fastsnn_jax.recipes.lm.pictures import draw_all
 from fastsnn_jax.recipes.lm.training import Evaluate, history_of, make_evaluation, train_windows
 from fastsnn_jax.recipes.lm.work import decoding_work
-from fastsnn_jax.recipes.run_directory import begin, check_resumable, finished_record, read_begun
+from fastsnn_jax.recipes.run_directory import (
+    begin,
+    check_resumable,
+    finished_record,
+    read_begun,
+    resumable,
+)
 from fastsnn_jax.record import (
     Evaluation,
     LossHistory,
@@ -83,7 +89,7 @@ def run(
             _, twin_journal, _ = train_new(work, out / TWIN, resume, twin, progress)
             twin_history = history_of(work.config, twin_journal, spiking=False)
     except Interrupted as stopped:
-        raise Interrupted(f"{stopped}; continue with --resume {out}") from None
+        raise resumable(stopped, out, data_dir) from None
     say("evaluating on all of the held-out text")
     return conclude(out, work, work.config.to_json(), params, journal, evaluate(params),
                     history_of(work.config, journal, work.model.config.spiking),

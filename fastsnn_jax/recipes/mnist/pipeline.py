@@ -28,6 +28,7 @@ from fastsnn_jax.recipes.run_directory import (
     check_resumable,
     finished_record,
     read_begun,
+    resumable,
 )
 from fastsnn_jax.record import (
     History,
@@ -107,7 +108,7 @@ def run(
     try:
         params, journal = _train(config, out, resume, model, plan, mesh, learn, select, progress)
     except Interrupted as stopped:
-        raise Interrupted(f"{stopped}; continue with --resume {out}") from None
+        raise resumable(stopped, out, data_dir) from None
 
     say("testing, once")
     test = dataset.test
