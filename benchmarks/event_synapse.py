@@ -2,8 +2,8 @@
 
     python -m benchmarks.event_synapse
 
-[T * B, N] x [N, M] = [3200, 784] x [784, 400] over densities: where the two cross is
-``DENSITY_LIMIT_CPU`` of ``kernels/event_synapse.py``.
+[T * B, N] x [N, M] = [3200, 784] x [784, 400] over densities: ``DENSITY_LIMIT_CPU`` of
+``kernels/event_synapse.py`` lies below where the two cross.
 """
 
 from functools import partial

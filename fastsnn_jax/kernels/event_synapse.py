@@ -15,7 +15,9 @@ from fastsnn_jax._checks import check, fail
 from fastsnn_jax._typing import Array, Float, Int, Shaped
 from fastsnn_jax.windows import keep
 
-DENSITY_LIMIT_CPU = 0.07  # where they cross on one device; benchmarks/event_synapse.py
+# On one device the gradients cross at 0.10, the forward passes beyond 0.2, see
+# benchmarks/event_synapse.py; on an older processor the gradients did at 0.065.
+DENSITY_LIMIT_CPU = 0.07
 # Measured at the default recipe's [3200, 784] x [784, 400], 8 events a row, one device of two
 # shared cores, slots of 32 bits, jax 0.10.2, minima of 1,173 interleaved calls. Forward by slots
 # 1, 2, 4, 8, 16: 3.0, 1.6, 1.2, 0.95, 1.1 ms. Gradient by block 16, 32, 64, 128, 256, 3200: 1.7,
