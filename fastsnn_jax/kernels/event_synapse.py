@@ -16,7 +16,7 @@ from fastsnn_jax._typing import Array, Float, Int, Shaped
 from fastsnn_jax.windows import keep
 
 # On one device the gradients cross at 0.10, the forward passes beyond 0.2, see
-# benchmarks/event_synapse.py; on an older processor the gradients did at 0.065.
+# benchmarks/event_synapse.py; on a Xeon (results at 9fd7743) the gradients did at 0.065.
 DENSITY_LIMIT_CPU = 0.07
 # Measured at the default recipe's [3200, 784] x [784, 400], 8 events a row, one device of two
 # shared cores, slots of 32 bits, jax 0.10.2, minima of 1,173 interleaved calls. Forward by slots
