@@ -52,10 +52,13 @@ def check_floating(where: str, name: str, array: Any) -> None:
 
 
 def check_finite(where: str, name: str, array: Any, remedy: str = "") -> None:
-    """Raises ValueError if a floating ``array`` holds NaN or infinity; one being traced passes."""
-    if isinstance(array, jax.core.Tracer) or not jnp.issubdtype(
-        jnp.result_type(array), jnp.floating
-    ):
+    """Raises ValueError if a floating ``array`` holds NaN or infinity.
+
+    One that is being traced passes, and one of which other processes hold a part.
+    """
+    if isinstance(array, jax.core.Tracer) or not getattr(array, "is_fully_addressable", True):
+        return
+    if not jnp.issubdtype(jnp.result_type(array), jnp.floating):
         return
     finite = bool(np.isfinite(np.asarray(array)).all())
     check(finite, where, f"{name} must be finite", "NaN or infinity", remedy)

@@ -1,5 +1,6 @@
 """One mesh axis, ``data``: the batch is split over the devices, everything else is copied."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,8 +28,11 @@ def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def fitting_mesh(batch_size: int) -> Mesh | None:
-    """Mesh over the most devices that divide ``batch_size``; None when that is one."""
-    count = next(n for n in range(jax.local_device_count(), 0, -1) if batch_size % n == 0)
+    """Mesh over the most devices that divide batch and number of devices; None when that is one.
+
+    Not 5 or 6 of 8: such devices of a TPU need not form the block that a mesh asks for.
+    """
+    count = math.gcd(batch_size, jax.local_device_count())
     return None if count == 1 else data_mesh(jax.local_devices()[:count])
 
 

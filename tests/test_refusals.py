@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 from processes import environment
 
+from fastsnn_jax._checks import check_finite
 from fastsnn_jax.cli import is_refusal
 from fastsnn_jax.data import load_images
 from fastsnn_jax.kernels.event_synapse import event_matmul
@@ -100,3 +101,13 @@ def test_what_cannot_be_printed_is_no_defect():
     process.stdout.close()  # as `| head` does
     assert (process.wait(timeout=60), process.stderr.read()) == (0, "")
     process.stderr.close()
+
+
+def test_an_array_that_other_processes_hold_a_part_of_is_not_fetched_to_be_checked():
+    class Elsewhere:
+        is_fully_addressable, dtype, shape = False, jnp.dtype("float32"), (2,)
+
+        def __array__(self, *_, **__):
+            raise AssertionError("fetched")
+
+    check_finite("lif", "current", Elsewhere())

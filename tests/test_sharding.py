@@ -115,8 +115,8 @@ def test_a_step_gathers_nothing_only_gradients_and_sums_travel(eight):
 
 
 @pytest.mark.slow
-def test_the_default_mesh_has_the_most_devices_that_divide_the_batch(eight):
-    assert eight["fitting"] == [8, 6, 7, None]
+def test_the_default_mesh_has_the_most_devices_that_divide_batch_and_devices(eight):
+    assert eight["fitting"] == [8, 4, None, None]
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,7 @@ def zeros(where: str, shape: Sequence[int], dtype: Any) -> Array:
 
 
 def check_current(where: str, params: Params, v: Array, current: Array) -> None:
-    """Raises unless ``current`` is floating, shaped as the membrane ``v``, and all is finite."""
+    """Raises unless ``current`` is floating, shaped as ``v``, and finite, as are ``params``."""
     check_floating(where, "current", current)
     check(
         jnp.shape(current) == jnp.shape(v), where,

@@ -121,7 +121,7 @@ def train(
       checkpoints: where to save; None keeps nothing.
       identity: what else, besides seed, batch size and number of samples, must be the same for a
         run to be resumed, such as a digest of the data; JSON holds it.
-      mesh: devices that share each batch; default the most that divide the batch size.
+      mesh: devices that share each batch; default `fitting_mesh`.
       progress: told about every dispatch; silent by default.
     Raises:
       TrainingError: when a loss or parameter is not finite; earlier checkpoints stay.
