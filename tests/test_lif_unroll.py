@@ -1,10 +1,14 @@
 """The stored-membrane LIF loop against its plain twin."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import B, N, T, assert_trees_close, assert_trees_equal, currents, started
+from processes import environment
 
 from fastsnn_jax.kernels.lif_unroll import lif_unroll
 from fastsnn_jax.neurons import lif
@@ -108,3 +112,30 @@ def test_a_delayed_reset_is_refused():
     neuron = lif(reset_delay=True)
     with pytest.raises(ValueError, match="lif_unroll: reset_delay must be False"):
         lif_unroll(neuron, {}, neuron.rest((B, N)), currents())
+
+
+IN_PIECES = """
+import jax, jax.numpy as jnp
+from fastsnn_jax.neurons import current_lif, lif, lif_preset
+
+for neuron in (lif(), lif_preset("notebook"), lif(learn=("decay",)), current_lif()):
+    x = 0.3 + jax.random.normal(jax.random.key(1), (6, 64, 128))
+    params, state = neuron.init(jax.random.key(0), (128,)), neuron.rest((64, 128))
+    for run in (neuron.unroll, jax.jit(neuron.unroll)):
+        whole = run(params, state, x)
+        for cut in (1, 3, 5):
+            middle, first = run(params, state, x[:cut])
+            last, second = run(params, middle, x[cut:])
+            pieces = last, jnp.concatenate([first, second])
+            equal = jax.tree.map(lambda a, b: bool((a == b).all()), pieces, whole)
+            assert jax.tree.all(equal), (neuron, cut, equal)
+"""
+
+
+@pytest.mark.slow
+def test_pieces_round_as_the_whole_compiled_as_users_do():
+    optimised = environment(JAX_DISABLE_MOST_OPTIMIZATIONS="0", XLA_FLAGS="")
+    done = subprocess.run(
+        [sys.executable, "-c", IN_PIECES], env=optimised, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

@@ -73,6 +73,9 @@ def _run(neuron, gain, learned, v, currents):
     return _run_forward(neuron, gain, learned, v, currents)[0]
 
 
+# Compiled outside of jit too, or the first step would round differently from those in the loop;
+# inlined, so that a program around it stays as it would be.
+@partial(jax.jit, static_argnums=(0, 1), inline=True)
 def _run_forward(neuron, gain, learned, v, currents):
     threshold = learned.get("threshold", neuron.threshold)
     decay = learned.get("decay", neuron.decay)
