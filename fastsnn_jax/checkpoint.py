@@ -172,6 +172,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if sealed["sha256"] != _sha256(str(sealed["manifest"]).encode()):
         raise ValueError(f"{_MANIFEST} does not match its checksum")
     manifest = json.loads(sealed["manifest"])
+    for name in ("journal", "arrays", "files"):
+        if not isinstance(manifest[name], dict):
+            raise ValueError(f"{_MANIFEST} has no {name}")
     found = _file_digests(path)
     for name, digest in manifest["files"].items():
         if found.get(name) != digest:

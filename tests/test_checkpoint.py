@@ -1,5 +1,7 @@
 """A checkpoint comes back bit for bit, or not at all with one clear error."""
 
+import hashlib
+import json
 import resource
 import shutil
 
@@ -107,7 +109,9 @@ def test_damage_to_any_file_is_found_and_named_with_the_way_back(tmp_path):
     assert checkpoints.restore().journal == {"number": 1}
     shutil.rmtree(newest)
     assert checkpoints.restore().journal == {"number": 0}
-    for text in ("{}", "[]", "null", '{"sha256": 1, "manifest": 2}'):
+    other = json.dumps({"journal": {}, "arrays": {}, "files": []})  # its checksum is right
+    sealed = json.dumps({"sha256": hashlib.sha256(other.encode()).hexdigest(), "manifest": other})
+    for text in ("{}", "[]", "null", '{"sha256": 1, "manifest": 2}', sealed):
         (checkpoints.path(0) / "manifest.json").write_text(text)
         with pytest.raises(CheckpointError, match="is damaged: .*; start anew"):
             checkpoints.restore()

@@ -251,8 +251,8 @@ def refused(directory, *arguments):
     (("--seed", "-1"), "seed must be >= 0, got -1"),
     (("--context", "9999"), "must have more tokens than context 9999"),
     (("--corpus", "nowhere.txt"), "expected auto, tiny_shakespeare, stdlib or the path"),
-    (("--out", "file/run"), "Not a directory"),
-    (("--out", "file"), "File exists"),
+    (("--out", "file/run"), "out must be a directory, got a file in"),
+    (("--out", "file"), "out must be a directory, got a file in"),
     (("--resume", "nowhere"), "expected a run with config.json"),
     (("--config", "nowhere.json"), "nowhere.json must be a readable JSON file"),
 ], ids=str)

@@ -55,6 +55,11 @@ def test_spike_totals_are_exact():
     assert fitted.history["val_acc"] == [] and fitted.journal.totals["samples"] == 3 * N
 
 
+def test_a_share_holds_out_at_least_one_sample():
+    fitted = fit(Threshold(), samples(), epochs=2, batch_size=10, validation=1e-9)
+    assert len(fitted.history["val_acc"]) == 2
+
+
 def test_uint8_is_scaled_to_one():
     x, y = samples(np.uint8)
     fitted, same = (

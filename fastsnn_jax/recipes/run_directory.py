@@ -17,10 +17,13 @@ CONFIG_FILE, CHECKPOINTS = "config.json", "checkpoints"
 
 
 def begin(out: Path, config: Mapping[str, Any], dataset_sha256: str) -> None:
-    """Takes ``out`` for a run that starts; ValueError when it holds one already."""
+    """Takes ``out`` for a run that starts; ValueError when it holds one already or is a file."""
     if any((out / name).exists() for name in (CONFIG_FILE, FILE_NAME, CHECKPOINTS)):
         raise fail("run", "out must be a directory without a run", out, "resume it instead")
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise fail("run", "out must be a directory", f"a file in {out}") from error
     text = json.dumps({"config": config, "dataset_sha256": dataset_sha256}, indent=2)
     write_text(out / CONFIG_FILE, text + "\n")
 

@@ -71,7 +71,8 @@ def fit(
       learning_rate: a number or an optax schedule over steps.
       num_steps: T of the default encoder, which presents ``x`` as a direct current.
       encode: ``(key, x [B, ...]) -> inputs`` of the model, traced, in place of the default.
-      validation: share of the samples held out, in [0, 1), or other samples. 0 holds out none.
+      validation: share of the samples held out, in [0, 1), or other samples. 0 holds out none,
+        any other share at least one.
       patience: stop after so many epochs without a better validation accuracy.
       plateau: rule that lowers the learning rate on the validation accuracy.
       out: directory for checkpoints; with ``resume`` the run in it is continued, which must have
@@ -175,7 +176,8 @@ def _split(samples, validation, seed):
     check(isinstance(validation, (int, float)) and 0.0 <= validation < 1.0, "fit",
           "validation must be a share in [0, 1) or a tuple (x, y)", validation)
     size = len(samples[0])
-    kept, held = hold_out(seed, size, round(validation * size))
+    count = max(round(validation * size), 1 if validation else 0)
+    kept, held = hold_out(seed, size, count)
     take = partial(jax.tree.map, lambda rows, index: rows[index])
     return take(samples, (kept, kept)), take(samples, (held, held)) if len(held) else None
 
