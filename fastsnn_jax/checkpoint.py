@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from fastsnn_jax._files import parse_object
+
 KEPT = 2
 _SPARE_BYTES = 2**20  # for the manifest and what Orbax adds
 _MANIFEST = "manifest.json"
@@ -168,13 +170,10 @@ def _write_manifest(path: Path, journal: Any, arrays: dict[str, Any]) -> None:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     """The manifest, after a check of every file: TensorStore must never meet a bad one."""
-    sealed = json.loads((path / _MANIFEST).read_text())
-    if sealed["sha256"] != _sha256(str(sealed["manifest"]).encode()):
+    sealed = parse_object((path / _MANIFEST).read_text(), sha256=str, manifest=str)
+    if sealed["sha256"] != _sha256(sealed["manifest"].encode()):
         raise ValueError(f"{_MANIFEST} does not match its checksum")
-    manifest = json.loads(sealed["manifest"])
-    for name in ("journal", "arrays", "files"):
-        if not isinstance(manifest[name], dict):
-            raise ValueError(f"{_MANIFEST} has no {name}")
+    manifest = parse_object(sealed["manifest"], journal=dict, arrays=dict, files=dict)
     found = _file_digests(path)
     for name, digest in manifest["files"].items():
         if found.get(name) != digest:

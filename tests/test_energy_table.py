@@ -211,6 +211,13 @@ def test_a_file_serves_as_a_device(runs):
     assert by_file["profile"]["name"] == "mine" and by_file["layers"] == by_name["layers"]
 
 
+def test_a_file_is_no_directory_for_a_report(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(ValueError, match="save_report: out must be a directory, got a file in"):
+        energy_table.main(["--smoke", "--out", str(tmp_path / "file")])
+    assert (tmp_path / "file").read_text() == "kept"
+
+
 def test_the_example_needs_no_run_and_writes_its_report(tmp_path):
     last = energy_table.main(["--smoke", "--out", str(tmp_path)])
     assert last["runs"]["example"]["verdict"] in ("wins", "loses", "undetermined")

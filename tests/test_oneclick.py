@@ -72,11 +72,15 @@ def test_the_tour_exits_0_prints_every_step_and_leaves_a_page(tmp_path):
     assert (tmp_path / "tour" / "scope.html").stat().st_size == figures["scope"]["bytes"]
 
 
-def test_a_tour_into_a_directory_that_holds_one_or_with_an_odd_seed_is_refused_at_once(tmp_path):
+def test_a_tour_into_a_file_or_another_tour_or_with_an_odd_seed_is_refused_at_once(tmp_path):
     (tmp_path / tour.LANGUAGE_MODEL).mkdir()
     said = []
     with pytest.raises(ValueError, match="demo: out must be a directory without a tour"):
         tour.run(tmp_path, say=said.append)
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "tour"):
+        with pytest.raises(ValueError, match="demo: out must be a directory, got a file in"):
+            tour.run(out, say=said.append)
     with pytest.raises(ValueError, match="seed must be >= 0, got -1"):
         tour.run(tmp_path / "new", seed=-1, say=said.append)
     assert not said and not (tmp_path / "new").exists()

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from fastsnn_jax._files import write_text
+from fastsnn_jax._files import make_directory, write_text
 from fastsnn_jax.energy.report import to_bytes
 
 REPORT_FILE, TEXT_FILE = "energy.json", "energy.txt"
@@ -17,8 +17,9 @@ def save_report(directory: Path, document: Any, text: str) -> None:
       text: what the second file says, as of ``format_report``.
 
     Raises:
+      ValueError: ``directory`` is a file.
       OSError: the disk refuses.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory("save_report", directory)
     write_text(directory / REPORT_FILE, to_bytes(document).decode())
     write_text(directory / TEXT_FILE, text + "\n")

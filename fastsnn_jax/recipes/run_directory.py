@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fastsnn_jax._checks import fail
-from fastsnn_jax._files import write_text
+from fastsnn_jax._files import make_directory, parse_object, write_text
 from fastsnn_jax.checkpoint import CheckpointError, Checkpoints
 from fastsnn_jax.record import FILE_NAME, load_record
 from fastsnn_jax.train import Interrupted
@@ -20,10 +20,7 @@ def begin(out: Path, config: Mapping[str, Any], dataset_sha256: str) -> None:
     """Takes ``out`` for a run that starts; ValueError when it holds one already or is a file."""
     if any((out / name).exists() for name in (CONFIG_FILE, FILE_NAME, CHECKPOINTS)):
         raise fail("run", "out must be a directory without a run", out, "resume it instead")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise fail("run", "out must be a directory", f"a file in {out}") from error
+    make_directory("run", out)
     text = json.dumps({"config": config, "dataset_sha256": dataset_sha256}, indent=2)
     write_text(out / CONFIG_FILE, text + "\n")
 
@@ -80,10 +77,8 @@ def _read(out: str | Path, build: Callable[[dict[str, Any]], Config]) -> tuple[C
     if not path.exists():
         raise CheckpointError(f"{out}: expected a run with {CONFIG_FILE}, got none")
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        for name, kind in (("config", dict), ("dataset_sha256", str)):
-            if not isinstance(saved, dict) or not isinstance(saved.get(name), kind):
-                raise ValueError(f"a file without {name}")
+        text = path.read_text(encoding="utf-8")
+        saved = parse_object(text, config=dict, dataset_sha256=str)
         return build(saved["config"]), saved["dataset_sha256"]
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(

@@ -11,6 +11,7 @@ import numpy as np
 
 from fastsnn_jax import scope
 from fastsnn_jax._checks import check
+from fastsnn_jax._files import make_directory
 from fastsnn_jax._typing import Array, Float
 from fastsnn_jax.config import SNNConfig
 from fastsnn_jax.conversion import convert
@@ -53,12 +54,12 @@ def run(
       The figures of every step by its name.
 
     Raises:
-      ValueError: a step's figure is not what it must be; or ``out`` holds a tour.
+      ValueError: a step's figure is not what it must be; or ``out`` holds a tour or is a file.
       OSError: ``out`` cannot be written.
     """
     config = lm.preset("smoke", seed=seed)  # refuses a seed that a step would stumble over
     tour = Tour(Path(out).resolve(), config.seed, smoke, progress)
-    tour.out.mkdir(parents=True, exist_ok=True)
+    make_directory("demo", tour.out)
     check(not (tour.out / LANGUAGE_MODEL).exists(), "demo", "out must be a directory without a "
           "tour", str(tour.out), "give another --out")
     figures: dict[str, dict[str, Any]] = {}
